@@ -1,0 +1,187 @@
+# Copyright: (c) 2026, the rhpds.litemaas contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The full test run: every check but benchmarks, on both LiteLLM versions, stopping at the first failure.
+
+It starts stacks of its own, beside one that may be in use, and stops them however the run ends. What is tested on a
+LiteLLM version waits for its servers half of the time, so both versions are tested side by side, each on its own stack.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+VERSIONS = ("1.81.14", "1.106.0")
+# pytest's last line, such as "==== 3 passed, 1 warning in 0.12s ====", and nothing else that looks like it
+SUMMARY = re.compile(r"^=+ (?P<counts>[^=]*\d+ (?:passed|failed|error)[^=]*) in [\d.]+s.*=+$")
+COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
+
+
+class Failed(Exception):
+    """A step ended with an error, or the run was told to stop."""
+
+
+class Run:
+    """The steps done so far, their times, and what pytest counted."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[str, float, str]] = []
+        self.passed = 0
+        self.failed = 0
+        self.skipped = 0
+        #: Set where the rest shall not go on.
+        self.ended = threading.Event()
+        #: For each version that has still to be shown what it printed while another one had its turn.
+        self.held: dict[str, list[str]] = {version: [] for version in VERSIONS}
+        self.over: set[str] = set()
+        self.lock = threading.Lock()
+
+    def say(self, line: str, version: str) -> None:
+        """Print a line; a version's only when those before it are done, so that each is read from start to end."""
+        with self.lock:
+            if version in list(self.held)[1:]:
+                self.held[version].append(line)
+            else:
+                print(line, end="", flush=True)
+
+    def done(self, version: str) -> None:
+        """A version is done: the next one that isn't has its turn."""
+        with self.lock:
+            self.over.add(version)
+            for first in list(self.held):
+                print("".join(self.held[first]), end="", flush=True)
+                self.held[first].clear()
+                if first not in self.over:
+                    break
+                del self.held[first]
+
+    def step(self, target: str, version: str = "", **variables: str) -> None:
+        """Run one make target, with these environment variables; raises Failed when it fails."""
+        name = f"{target} (LiteLLM {version})" if version else target
+        environment = {**os.environ, **variables}
+        if version:
+            place = CHECKOUT / ".cache" / f"test-{version}"
+            environment |= {"LITELLM_VERSION": version, "STACK_DIR": str(CHECKOUT / f".stack-test-{version}")}
+            environment |= {"COLLECTIONS": str(place / "collections"), "BUILD": str(place / "build")}
+        for inherited in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"):
+            environment.pop(inherited, None)
+        self.say(f"\n##### {name}\n", version)
+        started = time.monotonic()
+        command = [os.environ.get("MAKE", "make"), "--no-print-directory", target]
+        outcome = "failed"
+        # its own session: an interrupt reaches this process alone, which then stops the step and the stack in order
+        with subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None
+            watcher = threading.Thread(target=self._stop, args=(process,), daemon=True)
+            if target != "stack-down":
+                watcher.start()
+            try:
+                for line in process.stdout:
+                    self.say(line, version)
+                    self.count(line)
+                outcome = "ok" if process.wait() == 0 else "failed"
+            except BaseException:
+                os.killpg(process.pid, signal.SIGTERM)
+                raise
+            finally:
+                self.times.append((name, time.monotonic() - started, outcome))
+        if outcome != "ok":
+            raise Failed(f"{name}: exit {process.returncode}")
+
+    def _stop(self, process: subprocess.Popen[str]) -> None:
+        while process.poll() is None:
+            if self.ended.wait(1):
+                os.killpg(process.pid, signal.SIGTERM)
+                return
+
+    def version(self, version: str) -> None:
+        """Everything that is tested on one version of LiteLLM."""
+        try:
+            try:
+                self.step("stack-up", version)
+                # starting and killing stacks takes 90 s and is the same whichever version runs in them
+                self.step("integration", version, STACK_TEST_STARTS="1" if version == VERSIONS[0] else "")
+                self.step("molecule", version)
+            finally:
+                self.step("stack-down", version)
+        except BaseException:
+            self.ended.set()
+            raise
+        finally:
+            self.done(version)
+
+    def count(self, line: str) -> None:
+        """Add up what a closing line of pytest says."""
+        match = SUMMARY.match(line.strip())
+        for number, word in COUNT.findall(match["counts"]) if match else ():
+            if word == "passed":
+                self.passed += int(number)
+            elif word == "skipped":
+                self.skipped += int(number)
+            else:
+                self.failed += int(number)
+
+    def report(self, seconds: float) -> None:
+        """The steps with their times, then the line that a CI reads."""
+        print("\n##### summary")
+        for name, taken, outcome in self.times:
+            print(f"{outcome:>7} {taken:7.1f} s  {name}")
+        print(f"        {seconds:7.1f} s  in all")
+        # A step without pytest that fails is a failure too.
+        failed = self.failed or sum(step[2] != "ok" for step in self.times)
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        print(f"{self.passed} passed, {failed} failed{skipped}", flush=True)
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    """Turn a signal into an exception, so that the stack is stopped on the way out."""
+    raise Failed(f"stopped by {signal.Signals(number).name}")
+
+
+def main() -> int:
+    """0 when everything passed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    run = Run()
+    status, started = 1, time.monotonic()
+    try:
+        for target in ("lint", "sanity", "units"):
+            run.step(target)
+        run.step("install")  # venvs are made once
+        with ThreadPoolExecutor(len(VERSIONS)) as pool:
+            try:
+                for done in [pool.submit(run.version, version) for version in VERSIONS]:
+                    done.result()
+            except BaseException:
+                run.ended.set()
+                raise
+        status = 0
+    except Failed as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+    finally:
+        run.report(time.monotonic() - started)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
