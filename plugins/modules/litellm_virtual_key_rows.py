@@ -1,0 +1,315 @@
+#!/usr/bin/python
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: litellm_virtual_key_rows
+short_description: Remove a lab's virtual keys from LiteLLM's database
+version_added: 1.0.0
+description:
+  - Deletes the virtual keys of one lab in LiteLLM's database itself, for when its API can't, as in a version whose
+    C(/key/delete) fails or while the proxy is down.
+  - As LiteLLM does, it moves the rows into the archive of deleted keys, so that
+    O(rhpds.litemaas.litellm_virtual_key#module:never_reuse) of M(rhpds.litemaas.litellm_virtual_key) knows their values
+    as used. Budgets and records of spending stay.
+  - Everything happens in one transaction and is read back before it ends. A run that fails has removed nothing.
+  - Where the API works, M(rhpds.litemaas.litellm_virtual_key) with V(absent) is the better way; it also tells the
+    replica asked to forget the key.
+author:
+  - rhpds.litemaas contributors (@rhpds)
+extends_documentation_fragment:
+  - rhpds.litemaas.attributes
+attributes:
+  action_group:
+    support: none
+    membership: []
+options:
+  litellm_dsn:
+    description:
+      - Where LiteLLM's database is, as V(postgresql://user:password@host:5432/database), with C(?sslmode=) and other
+        parameters of PostgreSQL's client library where they are needed, or in its C(key=value) form.
+      - Special characters of the password are percent-encoded in a URL; V(@) is V(%40), V(/) is V(%2F), V(#) is V(%23).
+      - The user needs to read and delete in C(LiteLLM_VerificationToken), and to read and insert in
+        C(LiteLLM_DeletedVerificationToken).
+      - Falls back to the environment variable E(LITELLM_DSN). Not used where O(pod) is given.
+    type: str
+  pod:
+    description:
+      - Name of the pod that the database runs in, where only the cluster's own network reaches it. The module connects
+        through the API server's port-forward, as C(kubectl port-forward) does.
+      - Needs get on pods, secrets and C(pods/portforward), and create on C(pods/portforward).
+    type: str
+  namespace:
+    description: Namespace of O(pod).
+    type: str
+  database:
+    description: Name of the database in O(pod).
+    type: str
+    default: litellm
+  db_user:
+    description:
+      - User of the database in O(pod).
+      - Left out, E(POSTGRES_USER) of the pod's containers, also where it comes from a Secret, else V(litellm).
+    type: str
+  db_password:
+    description:
+      - Password of O(db_user).
+      - Left out, E(POSTGRES_PASSWORD) of the pod's containers, also where it comes from a Secret.
+    type: str
+  kubeconfig:
+    description:
+      - Path of a kubeconfig, for O(pod).
+      - Without it and without O(host), the user's own, or the account of the pod that the module itself runs in.
+      - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG).
+    type: path
+  host:
+    description:
+      - Address of the API server, for O(pod) without O(kubeconfig).
+      - Falls back to the environment variable E(K8S_AUTH_HOST).
+    type: str
+  api_key:
+    description:
+      - Token to authenticate with at O(host).
+      - Falls back to the environment variable E(K8S_AUTH_API_KEY).
+    type: str
+  validate_certs:
+    description:
+      - Whether to verify the API server's certificate.
+      - Falls back to the environment variable E(K8S_AUTH_VERIFY_SSL).
+    type: bool
+    default: true
+    aliases: [verify_ssl]
+  ca_cert:
+    description:
+      - CA bundle to verify the API server's certificate with.
+      - Falls back to the environment variable E(K8S_AUTH_SSL_CA_CERT).
+    type: path
+    aliases: [ssl_ca_cert]
+  guid:
+    description:
+      - The lab whose keys go, those that carry the mark of this collection and this guid.
+      - Must not be empty. A key that carries another guid is never touched.
+    type: str
+    required: true
+  legacy_aliases:
+    description:
+      - Regular expressions, each of which has to match the whole alias. Keys without the mark whose alias matches count
+        as the lab's own, where they carry its guid or none.
+      - Without it, a key that carries the guid but not the mark is left alone, and reported.
+    type: list
+    elements: str
+    default: []
+  tokens:
+    description:
+      - Further keys by the sha256 of their value in hex, as LiteLLM lists it, whatever mark they carry.
+      - One that carries another guid is refused.
+    type: list
+    elements: str
+    default: []
+  only_tokens:
+    description: Whether the keys of O(tokens) are meant alone, and not all of the lab.
+    type: bool
+    default: false
+  connect_timeout:
+    description: Seconds to wait for a connection to the database.
+    type: int
+    default: 10
+  lock_timeout:
+    description: Seconds to wait for a row that another session holds.
+    type: int
+    default: 30
+  statement_timeout:
+    description: Seconds that one statement may take.
+    type: int
+    default: 300
+requirements:
+  - psycopg2 2.8 or later (on the host that runs the module; C(psycopg2-binary) will do)
+  - kubernetes 24.2.0 or later (on the host that runs the module; for O(pod))
+notes:
+  - Nobody tells the proxy. Its replicas may honour the keys for a while, as they cache them, by default for a minute.
+  - No key's value is read or written; the database has their sha256 only.
+seealso:
+  - module: rhpds.litemaas.litellm_virtual_key
+"""
+
+EXAMPLES = r"""
+- name: All keys of a lab go, those of the older collection too
+  rhpds.litemaas.litellm_virtual_key_rows:
+    litellm_dsn: "{{ litellm_dsn }}"
+    guid: abc12
+    legacy_aliases: ['virtkey-abc12(-user\d+)?']
+
+- name: Which ones would that be
+  rhpds.litemaas.litellm_virtual_key_rows:
+    litellm_dsn: "{{ litellm_dsn }}"
+    guid: abc12
+  check_mode: true
+
+- name: The same where only the cluster reaches the database
+  rhpds.litemaas.litellm_virtual_key_rows:
+    pod: litellm-postgres-0
+    namespace: litemaas
+    database: litellm_db
+    guid: abc12
+"""
+
+RETURN = r"""
+msg:
+  description: One line that says what happened, with counts and the first failures by name.
+  returned: always
+  type: str
+  sample: "2 virtual keys: 2 deleted; replicas of the proxy may honour them for a while, as they cache keys"
+results:
+  description: One entry a key, sorted by alias, those of O(tokens) last. One alone where the lab has none.
+  returned: when the database could be read
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The alias, or what else the key was known by.
+      type: str
+    action:
+      description: What was done, or would be in check mode. One of V(delete), V(none) and V(fail).
+      type: str
+      sample: delete
+    changed:
+      description: Whether it was removed.
+      type: bool
+    failed:
+      description: Whether it was refused.
+      type: bool
+    changes:
+      description: The token, which goes.
+      type: list
+      elements: dict
+    key_alias:
+      description: The key's alias.
+      type: str
+    token:
+      description: The value's sha256 in hex, which is LiteLLM's id of the key.
+      type: str
+    guid:
+      description: The guid that it carried.
+      type: str
+    msg:
+      description: What happened, why, or what went wrong and how to go on.
+      type: str
+summary:
+  description: Number of keys by what happened to them.
+  returned: when the database could be read
+  type: dict
+  sample: {created: 0, updated: 0, rotated: 0, deleted: 2, unchanged: 0, failed: 0}
+"""
+
+from contextlib import contextmanager
+
+from ansible.module_utils.basic import env_fallback, missing_required_lib
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils import derive
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import tunnel
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import key_rows
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
+from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
+from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile import report
+
+
+class RowsModule(LiteMaaSModule):
+    """Hides what was given for a token and isn't one: it may be a key's value."""
+
+    def _log_invocation(self):
+        self.no_log_values.update(one for one in self.params["tokens"] if len(one) >= 8 and not derive.is_token(one))
+        super()._log_invocation()
+
+
+def main():
+    module = RowsModule(
+        argument_spec={
+            "litellm_dsn": {"type": "str", "no_log": True, "fallback": (env_fallback, ["LITELLM_DSN"])},
+            "pod": {"type": "str"},
+            "namespace": {"type": "str"},
+            "database": {"type": "str", "default": "litellm"},
+            "db_user": {"type": "str"},
+            "db_password": {"type": "str", "no_log": True},
+            "kubeconfig": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
+            "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
+            "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
+            "validate_certs": {
+                "type": "bool",
+                "default": True,
+                "aliases": ["verify_ssl"],
+                "fallback": (env_fallback, ["K8S_AUTH_VERIFY_SSL"]),
+            },
+            "ca_cert": {
+                "type": "path",
+                "aliases": ["ssl_ca_cert"],
+                "fallback": (env_fallback, ["K8S_AUTH_SSL_CA_CERT"]),
+            },
+            "guid": {"type": "str", "required": True},
+            "legacy_aliases": {"type": "list", "elements": "str", "default": []},
+            "tokens": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "only_tokens": {"type": "bool", "default": False},
+            "connect_timeout": {"type": "int", "default": 10},
+            "lock_timeout": {"type": "int", "default": 30},
+            "statement_timeout": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+        required_one_of=[("litellm_dsn", "pod")],
+        required_by={"pod": ["namespace"]},
+    )
+    if not database.HAS_PSYCOPG2:
+        module.fail_json(msg=missing_required_lib("psycopg2"), exception=str(database.PSYCOPG2_IMPORT_ERROR))
+    module.run(lambda: work(module, module.params))
+
+
+def work(module, params):
+    lab = key_rows.Lab(params["guid"], params["legacy_aliases"], params["tokens"], params["only_tokens"])
+    try:
+        lab.items()
+        with connected(module, params) as connection:
+            steps = key_rows.remove(
+                connection,
+                lab,
+                check_mode=module.check_mode,
+                lock_timeout=params["lock_timeout"],
+                statement_timeout=params["statement_timeout"],
+            )
+    except (database.DatabaseError, tunnel.TunnelError, ValueError) as failure:
+        return {"failed": True, "changed": False, "msg": str(failure)}
+    result = report.result("virtual key", steps, check_mode=module.check_mode, describe=key_rows.describe)
+    if result["changed"]:
+        result["msg"] += f"; {key_rows.CACHED.format('them')}"
+    return result
+
+
+@contextmanager
+def connected(module, params):
+    timeout = params["connect_timeout"]
+    if not params["pod"]:
+        yield database.connect(params["litellm_dsn"], connect_timeout=timeout, option="litellm_dsn")
+        return
+    cluster = tunnel.Cluster(
+        **{name: params[name] for name in ("kubeconfig", "host", "api_key", "validate_certs", "ca_cert")}
+    )
+    port = tunnel.PodPort(cluster.api(), params["namespace"], params["pod"])
+    user, password = params["db_user"], params["db_password"]
+    if password is None:
+        found = port.environment("POSTGRES_USER", "POSTGRES_PASSWORD")
+        user, password = user or found.get("POSTGRES_USER"), found.get("POSTGRES_PASSWORD")
+        module.no_log_values.update({password} - {None})
+    with port.opened() as folder:
+        dsn = database.make_dsn(
+            host=folder, port=port.port, dbname=params["database"], user=user or "litellm", password=password
+        )
+        try:
+            yield database.connect(dsn, connect_timeout=timeout, option=port.name)
+        except database.DatabaseError as failure:
+            if port.trouble:
+                raise tunnel.TunnelError(f"{port.trouble} ({failure})") from None
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,364 @@
+#!/usr/bin/python
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: litemaas_db_sync
+short_description: Bring LiteMaaS's model catalogue in line with LiteLLM
+version_added: 1.0.0
+description:
+  - Writes the rows of LiteMaaS's C(models) table as the LiteMaaS backend's own sync would write them, and adds what
+    only an operator knows, such as display name, description and category.
+  - Reports where the two stores differ, models and keys, in both directions, and repairs what is asked for.
+  - Everything happens in one transaction under a lock, so a run that fails has written nothing, and two runs never mix.
+    Only what differs is written.
+  - A removal is never based on an empty or incomplete answer of LiteLLM, never takes more than a set share of the rows
+    unless told, and never touches a model with active subscriptions unless told.
+author:
+  - rhpds.litemaas contributors (@rhpds)
+extends_documentation_fragment:
+  - rhpds.litemaas.litellm
+  - rhpds.litemaas.litemaas_database
+  - rhpds.litemaas.attributes
+options:
+  models:
+    description:
+      - What the operator wants LiteMaaS to show of models that LiteLLM already has, one item a model name.
+      - Only what an item gives is set; everything else in the row stays as it is. See the notes for what the LiteMaaS
+        backend sets back.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      model_name:
+        description: The model's name in LiteLLM, which is its id in LiteMaaS.
+        type: str
+        required: true
+        aliases: [name]
+      display_name:
+        description: Name that LiteMaaS shows.
+        type: str
+      description:
+        description: Text that LiteMaaS shows. An empty one removes it.
+        type: str
+      category:
+        description: For example V(chat), V(code), V(general) or V(embeddings).
+        type: str
+      provider:
+        description: Provider that LiteMaaS shows, for example V(openshift-ai).
+        type: str
+      restricted_access:
+        description: Whether subscriptions to this model need an admin's approval.
+        type: bool
+      availability:
+        description:
+          - Whether users may subscribe to the model. A model that LiteLLM has and that no item calls V(unavailable) is
+            available.
+        type: str
+        choices: [available, unavailable]
+      context_length:
+        description: Tokens that LiteMaaS shows as the context length.
+        type: int
+      supports_streaming:
+        description: Whether LiteMaaS shows the model as streaming.
+        type: bool
+  sync_all:
+    description:
+      - Whether every model of LiteLLM gets its row, or only those of O(models).
+      - Models of LiteLLM's C(config.yaml) never get one, as with the backend's own sync.
+    type: bool
+    default: true
+  cleanup_orphaned:
+    description: Whether something is done about rows whose model LiteLLM doesn't have any more; O(removal) says what.
+    type: bool
+    default: false
+  removed_models:
+    description:
+      - Names of models that an earlier task removes from LiteLLM. O(removal) says what becomes of their rows, whatever
+        O(cleanup_orphaned) is, and O(max_removal_percent) doesn't count them.
+      - A name that LiteLLM still has, in another deployment, keeps its row, made of that one.
+    type: list
+    elements: str
+    default: []
+  removal:
+    description:
+      - V(unavailable) hides the row from users and keeps it, with its subscriptions and keys as they are.
+      - V(delete) deletes the row. A row that subscriptions refer to, active or not, stays unless
+        O(delete_subscriptions=true).
+    type: str
+    choices: [unavailable, delete]
+    default: unavailable
+  allow_active_subscriptions:
+    description:
+      - Whether rows of models with active subscriptions may be removed too. Otherwise they are reported as blocked.
+    type: bool
+    default: false
+  delete_subscriptions:
+    description:
+      - With O(removal=delete), whether a model's subscriptions and their history are deleted with it. Active ones need
+        O(allow_active_subscriptions=true) as well.
+      - Rows of keys are kept; only their link to the deleted subscription goes.
+    type: bool
+    default: false
+  max_removal_percent:
+    description:
+      - Share of the rows, in percent, that one run may remove, and of the active keys that one run may revoke. Up to
+        five are always allowed. With more, none is removed and the run fails.
+    type: int
+    default: 20
+  allow_mass_removal:
+    description: Whether a run may go beyond O(max_removal_percent).
+    type: bool
+    default: false
+  repair:
+    description:
+      - What else to put right.
+      - V(orphaned_keys) revokes LiteMaaS's active keys that LiteLLM doesn't have, neither by hash nor by alias. A key
+        without an alias is only reported.
+    type: list
+    elements: str
+    choices: [orphaned_keys]
+    default: []
+  check_keys:
+    description: Whether keys are compared for the report. Reading them through the API takes a request per 100 keys.
+    type: bool
+    default: true
+  pending_models:
+    description:
+      - Names of models that an earlier task registers in LiteLLM. In check mode that task did not, so this one would
+        not find them; it then takes them as registered.
+      - Ignored outside check mode.
+    type: list
+    elements: str
+    default: []
+  pending_removals:
+    description:
+      - LiteLLM's ids of deployments that an earlier task removes. In check mode that task did not; this one then takes
+        them as gone.
+      - Ignored outside check mode.
+    type: list
+    elements: str
+    default: []
+  report_limit:
+    description: Entries that each list in RV(report) holds at most; RV(report) always counts all of them.
+    type: int
+    default: 100
+notes:
+  - The LiteMaaS backend's own sync, at its next start, sets C(name), C(category), C(provider), C(context_length),
+    C(supports_streaming) and C(availability) back to what LiteLLM says. Running this module again restores what
+    O(models) gives, and reports it as changed. The backend never touches C(description) and C(restricted_access).
+    Context length and provider last when they are set in LiteLLM itself, see M(rhpds.litemaas.litellm_model).
+seealso:
+  - module: rhpds.litemaas.litellm_model
+  - module: rhpds.litemaas.litellm_virtual_key
+"""
+
+EXAMPLES = r"""
+- name: Every model of LiteLLM gets its row in LiteMaaS
+  rhpds.litemaas.litemaas_db_sync:
+    litellm_url: https://litellm.example.com
+    litellm_master_key: "{{ litellm_master_key }}"
+    litemaas_dsn: "{{ litemaas_dsn }}"
+
+- name: The same, with what users see of two of them; rows of models that are gone become unavailable
+  rhpds.litemaas.litemaas_db_sync:
+    cleanup_orphaned: true
+    models:
+      - model_name: granite-3-2-8b-instruct
+        display_name: Granite 3.2 8B
+        description: IBM's instruction-tuned model for everyday work
+        category: chat
+      - model_name: nomic-embed-text-v1-5
+        category: embeddings
+        restricted_access: true
+
+- name: Only look
+  rhpds.litemaas.litemaas_db_sync:
+  check_mode: true
+  register: difference
+
+- name: Revoke keys in LiteMaaS that LiteLLM doesn't have
+  rhpds.litemaas.litemaas_db_sync:
+    litellm_dsn: "{{ litellm_dsn }}"
+    sync_all: false
+    repair: [orphaned_keys]
+"""
+
+RETURN = r"""
+msg:
+  description: One line that says what happened, with counts and the first failures by name.
+  returned: always
+  type: str
+  sample: "LiteMaaS catalogue: 2 created, 1 updated, 9 unchanged"
+results:
+  description:
+    - One entry for each item of O(models), and for every other row that was written, held back or failed. Other rows
+      that were in line already are only counted in RV(summary).
+  returned: when LiteLLM and the database could be read
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The model's name in LiteLLM; the alias for a key.
+      type: str
+    action:
+      description:
+        - What was done, or would be in check mode. One of V(create), V(update), V(none), V(unavailable), V(delete),
+          V(blocked), V(revoke) and V(fail).
+      type: str
+      sample: update
+    changed:
+      description: Whether anything was written for it.
+      type: bool
+    failed:
+      description: Whether it failed.
+      type: bool
+    changes:
+      description:
+        - Columns that differ, with their values before and after. Of C(metadata), only which parts differ.
+      type: list
+      elements: dict
+      sample: [{field: context_length, before: 4096, after: 8192}]
+    id:
+      description: Id of the row, for a key.
+      type: str
+    msg:
+      description: What happened, why, or what went wrong and how to go on.
+      type: str
+summary:
+  description: Number of rows by what happened to them.
+  returned: when LiteLLM and the database could be read
+  type: dict
+  sample: {created: 2, updated: 1, unchanged: 9, made_unavailable: 0, deleted: 0, revoked: 0, blocked: 0, failed: 0}
+report:
+  description:
+    - What was found before anything was written. Lists are C({count, items}), with at most O(report_limit) items.
+    - No key's value is ever in it.
+  returned: when LiteLLM and the database could be read
+  type: dict
+  contains:
+    only_in_litellm:
+      description: Models of LiteLLM without a row.
+      type: dict
+    only_in_litemaas:
+      description: Rows whose model LiteLLM doesn't have, with C(name), C(availability) and their C(subscriptions).
+      type: dict
+    differing:
+      description:
+        - Rows that differ from LiteLLM and O(models), with the C(columns) that were, or would be, brought in line, and
+          those C(kept) because an operator had set them.
+      type: dict
+    duplicate_names:
+      description: Names with several deployments in LiteLLM, with their C(ids). The row is made of the last one.
+      type: dict
+    config_models:
+      description: Models of LiteLLM's C(config.yaml), which LiteMaaS doesn't show.
+      type: dict
+    blocked_by_subscriptions:
+      description: Rows whose model is gone and that have active subscriptions.
+      type: dict
+    active_subscriptions:
+      description: Model name to number of active subscriptions, complete.
+      type: dict
+    protected_models:
+      description: Names of all models with active subscriptions, complete.
+      type: list
+      elements: str
+    key_source:
+      description: Where LiteLLM's keys were read. One of V(litellm_dsn), V(shared database), V(api) and V(none).
+      type: str
+    orphaned_keys:
+      description: Active keys of LiteMaaS that LiteLLM doesn't have, with C(id), C(alias) and C(user_id).
+      type: dict
+    keys_without_alias:
+      description: The same for keys without an alias, which are never revoked.
+      type: dict
+    alive_revoked_keys:
+      description: Keys inactive in LiteMaaS that still work in LiteLLM, with C(id), C(alias) and C(user_id).
+      type: dict
+"""
+
+from ansible.module_utils.basic import env_fallback, missing_required_lib
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import read_deployments
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.virtual_key import list_keys
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database, sync
+from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
+
+ITEM = {
+    "model_name": {"type": "str", "required": True, "aliases": ["name"]},
+    "display_name": {"type": "str"},
+    "description": {"type": "str"},
+    "category": {"type": "str"},
+    "provider": {"type": "str"},
+    "restricted_access": {"type": "bool"},
+    "availability": {"type": "str", "choices": ["available", "unavailable"]},
+    "context_length": {"type": "int"},
+    "supports_streaming": {"type": "bool"},
+}
+
+
+def main():
+    spec = {
+        **http.argument_spec(),
+        "litemaas_dsn": {
+            "type": "str",
+            "required": True,
+            "no_log": True,
+            "fallback": (env_fallback, ["LITEMAAS_DSN"]),
+        },
+        "litellm_dsn": {"type": "str", "no_log": True, "fallback": (env_fallback, ["LITELLM_DSN"])},
+        "connect_timeout": {"type": "int", "default": 10},
+        "lock_timeout": {"type": "int", "default": 30},
+        "statement_timeout": {"type": "int", "default": 300},
+        "models": {"type": "list", "elements": "dict", "default": [], "options": ITEM},
+        "sync_all": {"type": "bool", "default": True},
+        "cleanup_orphaned": {"type": "bool", "default": False},
+        "removed_models": {"type": "list", "elements": "str", "default": []},
+        "removal": {"type": "str", "choices": ["unavailable", "delete"], "default": "unavailable"},
+        "allow_active_subscriptions": {"type": "bool", "default": False},
+        "delete_subscriptions": {"type": "bool", "default": False},
+        "max_removal_percent": {"type": "int", "default": 20},
+        "allow_mass_removal": {"type": "bool", "default": False},
+        "repair": {"type": "list", "elements": "str", "choices": [sync.ORPHANED_KEYS], "default": []},
+        "check_keys": {"type": "bool", "default": True, "no_log": False},
+        "pending_models": {"type": "list", "elements": "str", "default": []},
+        "pending_removals": {"type": "list", "elements": "str", "default": []},
+        "report_limit": {"type": "int", "default": sync.REPORT_LIMIT},
+    }
+    module = LiteMaaSModule(argument_spec=spec, supports_check_mode=True)
+    if not database.HAS_PSYCOPG2:
+        module.fail_json(msg=missing_required_lib("psycopg2"), exception=str(database.PSYCOPG2_IMPORT_ERROR))
+    client = module.client()
+    module.run(lambda: work(module, client))
+
+
+def work(module, client):
+    params = module.params
+    names = sync.Options.__dataclass_fields__.keys() & params.keys()
+    pending, gone = (params[name] if module.check_mode else () for name in ("pending_models", "pending_removals"))
+    options = sync.Options(**{name: params[name] for name in names}, pending=pending, gone=gone)
+    timeout = params["connect_timeout"]
+    try:
+        sync.checked_list(options)
+        ours = database.connect(params["litemaas_dsn"], connect_timeout=timeout)
+        theirs = None
+        if params["litellm_dsn"] and (
+            options.check_keys or options.repair or options.cleanup_orphaned or options.removed_models
+        ):
+            theirs = database.connect(params["litellm_dsn"], connect_timeout=timeout, option="litellm_dsn")
+        run = sync.CatalogSync(ours, options, lambda: read_deployments(client), lambda: list_keys(client), theirs)
+        outcome = run.run(module.check_mode)
+    except (database.DatabaseError, ValueError) as failure:
+        return {"failed": True, "changed": False, "msg": str(failure)}
+    for warning in outcome.warnings:
+        module.warn(warning)
+    return outcome.result(module.check_mode, diff=module._diff)
+
+
+if __name__ == "__main__":
+    main()
