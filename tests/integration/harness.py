@@ -130,7 +130,7 @@ class LiteLLM:
         A replica that was loading models from the database just when one was deleted brings that one back into its
         memory until it loads them again, 30 seconds later: it is waited for to agree with the database.
         """
-        deadline = time.monotonic() + 45
+        deadline = time.monotonic() + 120
         while True:
             shown = [entry for entry in self.get("/model/info")["data"] if entry["model_name"].startswith(prefix)]
             stored = self._stored_models()

@@ -88,7 +88,7 @@ class Models:
 
     def serves(self, name="m"):
         """Whether a call succeeds: at once, or when LiteLLM's cool-down of five seconds after a failed one is over."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (status := self.chat(name)) == 429 and time.monotonic() < deadline:
             time.sleep(0.5)
         return status == 200
@@ -551,8 +551,8 @@ def test_replicas_take_up_what_changes(models, replicas):
         models.item("d"),
         **urls,
     )
-    # Twice at most for a reload that 1.81 does every 30 seconds.
-    assert time.monotonic() - started < 75
+    # Twice at most for a reload that 1.81 does every 30 seconds, not once for each.
+    assert time.monotonic() - started < 110
     for url in replicas:
         shown = on(url)
         assert set(shown) == {models.prefix + name for name in "abd"}
@@ -574,7 +574,7 @@ def test_a_replica_that_does_not_follow_is_named(models, stack):
         assert len(models.all("m")) == 2
         assert models.chat() == 200
         lagging.clear()
-        models.good(models.item(rpm=3), replica_urls=[lagging.url], wait_timeout=1)
+        models.good(models.item(rpm=3), replica_urls=[lagging.url])
         assert models.shown()["litellm_params"]["rpm"] == 3
         lagging.add_rule("GET", "/model/info", "unavailable", count=None)
         models.good(models.item("n"), replica_urls=[lagging.url], wait=False)

@@ -317,7 +317,7 @@ def test_key_works_at_once_within_its_limits(keys: Keys, models: list[str], lite
 def test_budget_is_enforced_raised_and_reset(keys: Keys, models: list[str], litellm: harness.LiteLLM) -> None:
     value = keys.value("k", models=[models[0]], max_budget=0.5)
     assert litellm.chat(models[0], value)[0] == 200
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while not keys.row("k")["spend"] and time.monotonic() < deadline:
         time.sleep(0.2)
     status, body = litellm.chat(models[0], value)

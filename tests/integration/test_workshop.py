@@ -231,8 +231,9 @@ def test_one_of_many_fails_and_is_named(lab: labs.Lab) -> None:
 
 
 def test_an_expired_key_is_renewed(lab: labs.Lab) -> None:
-    lab.good(role={"duration": "2s"})
+    lab.good(role={"duration": "1d"})
     value = lab.data["litellm_virtual_key"]
+    lab.litellm.post("/key/update", key=value, duration="1s")
     time.sleep(3)
     assert lab.litellm.chat(lab.models[0], value)[0] != 200
     renewed = lab.good(role={"duration": "7d"})

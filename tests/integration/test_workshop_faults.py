@@ -84,7 +84,7 @@ def test_a_replica_that_has_not_heard_of_the_model(lab: labs.Lab, stack: harness
     params = {"model": "openai/demo-chat", "api_base": f"{stack.upstream_url}/v1", "api_key": "sk-placeholder"}
     lab.litellm.post("/model/new", model_name=f"{prefix}new", litellm_params=params, model_info={})
     lab.models = [f"{prefix}new"]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while (done := lab.run(litellm_url=other)).rc and time.monotonic() < deadline:
         # It says so, and has made nothing that would not work.
         assert f"models not on the proxy: {prefix}new" in done.output
@@ -100,7 +100,7 @@ def test_a_replica_that_has_not_heard_of_the_model(lab: labs.Lab, stack: harness
 
 
 def test_a_run_that_is_killed_in_the_middle(lab: labs.Lab, faults: FaultProxy, runner: harness.Runner) -> None:
-    faults.add_rule("POST", GENERATE, "delay", count=None, seconds=0.2)
+    faults.add_rule("POST", GENERATE, "delay", count=None, seconds=1.0)
     command = runner.command("rhpds.litemaas.provision_key", lab.variables(num_users=40, litellm_url=faults.url))
     with subprocess.Popen(
         command,

