@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
+from ansible_collections.rhpds.litemaas.plugins.module_utils.ownership import KEPT
+
 DOCUMENTATION = r"""
 name: workshop_keys
 short_description: Who gets a virtual key in a lab, and with what
@@ -67,7 +70,9 @@ options:
     type: str
     default: lab.opentlc.com
   metadata:
-    description: What every key carries beside what is known about the lab.
+    description: >-
+      What every key carries beside what is known about the lab. The guid, and what else the collection writes itself,
+      is not taken from here.
     type: dict
     default: {}
 seealso:
@@ -152,8 +157,8 @@ def workshop_keys(
         problems.append("duration is not set: say how long the keys live, for example 7d or 36h")
     count = _count(users, problems)
     about = {
-        # The module writes the guid itself.
-        **{name: one for name, one in (metadata if isinstance(metadata, Mapping) else {}).items() if name != "guid"},
+        # What the module writes itself is the same, and of its own making.
+        **{name: one for name, one in (metadata if isinstance(metadata, Mapping) else {}).items() if name not in KEPT},
         "models": ",".join(names),
         "models_count": len(names),
         "duration": lives,
@@ -196,8 +201,7 @@ def _hours(runtime: Any, problems: list[str]) -> str:
     if not 0 < hours < 876000:  # a hundred years
         problems.append(f"agnosticd_user_info.runtime is {runtime!r}: it has to be a number of hours")
         return ""
-    # Whole minutes, where a lab doesn't run for whole hours.
-    return f"{int(hours)}h" if hours == int(hours) else f"{max(1, round(hours * 60))}m"
+    return durations.text(hours * 3600)
 
 
 def _count(users: Any, problems: list[str]) -> int:

@@ -4,12 +4,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
-
-from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
 
 DOCUMENTATION = r"""
 name: workshop_outputs
@@ -53,12 +49,6 @@ options:
     type: list
     elements: str
     default: []
-  known_duration:
-    description:
-      - The duration that the lab was told before. It holds on where keys live longer than asked, as after an extension.
-      - Without it the hours that such a key has left are told.
-    type: str
-    default: ""
 seealso:
   - plugin: rhpds.litemaas.workshop_keys
     plugin_type: filter
@@ -121,7 +111,6 @@ def workshop_outputs(
     show_key: bool = True,
     keys_in_facts: bool = True,
     messages: str | Sequence[str] = (),
-    known_duration: str = "",
 ) -> dict[str, Any]:
     """See the documentation above."""
     endpoint = str(url).strip().rstrip("/")
@@ -130,16 +119,14 @@ def workshop_outputs(
         "litellm_api_base_url": f"{endpoint}/v1",
         "litellm_available_models": list(workshop["models"]),
         "litellm_available_models_list": ", ".join(workshop["models"]),
-        "litellm_key_duration": workshop["duration"],
     }
-    longer = [entry for entry in results if entry.get("lives_longer") and not entry.get("failed")]
-    if longer:
-        common["litellm_key_duration"] = known_duration or _remaining(longer[0].get("expires"))
     if docling_model:
         common["litellm_docling_endpoint"] = f"{endpoint}/docling/v1/convert/source"
         common["litellm_docling_model"] = docling_model
     made = {entry["name"]: entry for entry in results if not entry.get("failed")}
     entries = [made.get(item["key_alias"], {}) for item in workshop["keys"]]
+    # Whoever asks for the lab's hears the first one's.
+    common["litellm_key_duration"] = _lives(next((entry for entry in entries if entry), {}), workshop)
     hidden = [str(entry["key"]) for entry in entries if entry.get("key")]
     users: dict[str, Any] = {}
     if workshop["participants"] == [""]:
@@ -167,12 +154,11 @@ def workshop_outputs(
     }
 
 
-def _remaining(expires: Any) -> str:
-    """How long a key lives from now on, in whole hours."""
-    if not expires:
-        return "unlimited"
-    seconds = (durations.moment(str(expires)) - datetime.now(timezone.utc)).total_seconds()
-    return f"{max(1, math.ceil(seconds / 3600))}h"
+def _lives(entry: Mapping[str, Any], workshop: Mapping[str, Any]) -> str:
+    """How long a key lives: as declared, unless it was given more before."""
+    if not entry.get("lives_longer"):
+        return str(workshop["duration"])
+    return str(entry.get("lives_for") or "unlimited")
 
 
 def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +176,7 @@ def _of_participants(
         if not entry:
             continue
         own = {**_own(entry), "litellm_user_email": item["user_id"]}
-        users[name] = {**common, **own}
+        users[name] = {**common, **own, "litellm_key_duration": _lives(entry, workshop)}
         data.update((key.replace("litellm_", f"litellm_{name}_", 1), value) for key, value in own.items())
     data.update(
         litellm_user_count=len(entries),

@@ -37,6 +37,12 @@ def seconds(text: str) -> int:
     return value
 
 
+def text(length: float) -> str:
+    """Seconds as people say them: ``36h``, or ``90m`` where these are no whole hours."""
+    minutes = max(1, round(length / 60))
+    return f"{minutes}m" if minutes % 60 else f"{minutes // 60}h"
+
+
 def budget_duration(text: str) -> str:
     """LiteLLM's form of a budget period: ``30d``, ``1mo``, ``24h``; ``daily``, ``weekly``, ``monthly`` are understood.
 

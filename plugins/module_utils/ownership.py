@@ -18,6 +18,8 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
 MANAGER = "rhpds.litemaas"
 #: Where the names of the fields that we set, and fingerprints of secrets, are kept.
 RECORD = "rhpds_litemaas"
+#: What we write into a key's metadata beside what is declared.
+KEPT = frozenset({"managed_by", "scope", "guid", "uuid", RECORD})
 #: In model_info of a temporary deployment: the id of the one that it stands in for while that is made anew.
 REPLACEMENT_OF = "rhpds_replacement_of"
 #: Fewer than this many removals never need a word, whatever share of the store they are.
@@ -66,6 +68,10 @@ def _is_moment(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -74,6 +80,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("fields", "metadata", "params", "secrets", "info", "aside"), _is_list),
     **dict.fromkeys(("generation", "replaced_by"), _is_number),
     **dict.fromkeys(("granted_at", "grace_until"), _is_moment),
+    "lives_for": _is_text,
     "fingerprints": _is_mapping,
 }
 

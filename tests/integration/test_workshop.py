@@ -185,6 +185,34 @@ def test_a_single_key_with_document_conversion(lab: labs.Lab, stack: harness.Sta
     assert lab.facts["litellm_key_alias"] == row["key_alias"]
 
 
+def test_limits_of_the_older_collection_go_with_it(lab: labs.Lab) -> None:
+    limits = {"max_budget": 10, "budget_duration": "1d", "tpm_limit": 100, "rpm_limit": 7}
+    alias = f"virtkey-{lab.guid}"
+    value = lab.older_key(alias, **limits)
+    (lab.folder / "provision-user-data.yaml").write_text(yaml.safe_dump({"litellm_virtual_key": value}))
+    lab.good(role={"rpm_limit": 70})
+    row = lab.keys()[alias]
+    assert [row[name] for name in ("max_budget", "tpm_limit", "rpm_limit")] == [None, None, 70]
+    assert lab.good(role={"rpm_limit": 70}).changed == 0
+    assert lab.data["litellm_virtual_key"] == value
+    lab.good("destroy_key")
+    # What was made to live for ever isn't made so again.
+    lab.older_key(alias, duration=None)
+    lab.good(role={"duration": "3d", "on_unrecoverable": "rotate"})
+    lives = datetime.fromisoformat(lab.keys()[alias]["expires"].replace("Z", "+00:00")) - datetime.now(timezone.utc)
+    assert abs(lives - timedelta(days=3)) < timedelta(minutes=5)
+    assert lab.data["litellm_key_duration"] == "3d"
+    assert lab.good(role={"duration": "3d"}).changed == 0
+
+
+def test_older_keys_beyond_the_participants_are_named(lab: labs.Lab) -> None:
+    aliases = [f"virtkey-{lab.guid}-user{number}" for number in (1, 2, 3)]
+    values = [lab.older_key(alias) for alias in aliases]
+    (lab.folder / "provision-user-data.yaml").write_text(yaml.safe_dump({"litellm_virtual_keys": values}))
+    done = lab.good(num_users=2)
+    assert f"left alive from an earlier run, until the lab is destroyed: {aliases[2]}" in done.output
+
+
 def test_action_says_what_happens(lab: labs.Lab) -> None:
     assert "left as they are" in lab.good(PLAY, ACTION="status").stdout
     assert lab.keys() == {}
@@ -306,6 +334,38 @@ def test_nothing_is_made_that_could_not_be_handed_over(lab: labs.Lab) -> None:
     assert lab.data["litellm_student-2_key_alias"] == f"virtkey-{lab.guid}-student-2"
 
 
+def test_each_is_told_how_long_the_own_key_lives(lab: labs.Lab) -> None:
+    """Also where the extension was written to another file of user data, as AgnosticD's action names it."""
+    lab.good(num_users=2, role={"duration": "2d"})
+    lab.good("extend_key", agnosticd_user_info={"runtime": "100.5"}, ACTION="extend")
+    late = lab.good(num_users=3, role={"duration": "2d"})
+    assert "1 created" in late.output
+    told = {name: user["litellm_key_duration"] for name, user in lab.data["users"].items()}
+    assert told == {"user1": "6030m", "user2": "6030m", "user3": "2d"}
+    assert lab.data["litellm_key_duration"] == "6030m"
+    assert lab.good(num_users=3, role={"duration": "2d"}).changed == 0
+    (lab.folder / "provision-user-data.yaml").unlink()
+    lab.good(num_users=3, role={"duration": "2d"})
+    assert {name: user["litellm_key_duration"] for name, user in lab.data["users"].items()} == told
+
+
+def test_forms_that_were_left_empty(lab: labs.Lab) -> None:
+    empty = {"ocp4_workload_user_base": "", "num_users": "2", "email": "", "catalog_item": ""}
+    lab.good(**empty, role={"max_budget": "", "rpm_limit": ""})
+    assert sorted(lab.keys()) == [f"virtkey-{lab.guid}-user1", f"virtkey-{lab.guid}-user2"]
+    lab.good("destroy_key", **empty)
+    # No participants, no workshop: one key.
+    lab.good(num_users="0")
+    assert sorted(lab.keys()) == [f"virtkey-{lab.guid}"]
+
+
+def test_metadata_that_names_what_we_write_ourselves(lab: labs.Lab) -> None:
+    lab.good(role={"metadata": {"guid": "x", "uuid": "y", "scope": "z", "managed_by": "me", "cost_center": 7}})
+    row = lab.keys()[f"virtkey-{lab.guid}"]["metadata"]
+    assert (row["guid"], row["managed_by"], row["cost_center"]) == (lab.guid, "rhpds.litemaas", 7)
+    assert "uuid" not in row
+
+
 def test_a_lab_without_keys_is_not_extended(lab: labs.Lab) -> None:
     done = lab.run("extend_key")
     assert done.rc != 0
@@ -358,6 +418,25 @@ def test_a_budget_for_the_whole_lab(lab: labs.Lab) -> None:
     lab.litellm.post("/team/delete", team_ids=[f"lab-{lab.guid}"])
 
 
+def test_a_lab_with_keys_gets_a_team_later(lab: labs.Lab) -> None:
+    team = f"lab-{lab.guid}"
+    lab.good(num_users=2)
+    before = lab.data["litellm_virtual_keys"]
+    lab.good(num_users=2, role={"team": "per_lab"})
+    rows = lab.keys().values()
+    assert {row["team_id"] for row in rows} == {team}
+    assert {row["user_id"] for row in rows} == {"user1@lab.opentlc.com", "user2@lab.opentlc.com"}
+    assert lab.data["litellm_virtual_keys"] == before
+    lab.calls()
+    assert lab.good(num_users=2, role={"team": "per_lab"}).changed == 0
+    # And out of it, and in again.
+    lab.good(num_users=2)
+    assert {row["team_id"] for row in lab.keys().values()} == {None}
+    lab.good(num_users=2, role={"team": "per_lab", "rpm_limit": 50})
+    assert {(row["team_id"], row["rpm_limit"]) for row in lab.keys().values()} == {(team, 50)}
+    lab.good("destroy_key")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -369,7 +448,8 @@ def test_a_budget_for_the_whole_lab(lab: labs.Lab) -> None:
         ({"role": {"team": "per_lab", "team_id": "x"}}, "exclude each other"),
         ({"handout": "/nowhere/keys.csv"}, "/nowhere, which is not there"),
         ({"num_users": 20000}, "at most 10000"),
-        ({"num_users": 0}, "num_users is 0: it has to be a whole number, at least 1"),
+        ({"num_users": "-1"}, "num_users is -1: it has to be a whole number"),
+        ({"num_users": 0, "ocp4_workload_multi_user": True, "ocp4_workload_user_count": "0"}, "at least 1"),
         ({"role": {"models": ["no-such-model"]}}, "models not on the proxy: no-such-model"),
     ],
 )
@@ -410,6 +490,10 @@ def test_the_database_where_the_proxy_fails(lab: labs.Lab, faults: FaultProxy, s
     # The value of a key that was deleted so is never used again.
     lab.good(num_users=3)
     assert lab.data["litellm_virtual_key"] != value
+    # Nothing of the proxy answers.
+    down = lab.good("destroy_key", litellm_url="http://127.0.0.1:1", role=forced)
+    assert "whether the lab has a team, the proxy did not tell" in down.output
+    assert lab.keys() == {}
 
 
 def test_the_bastions_get_their_profile(lab: labs.Lab, tmp_path: Path) -> None:
@@ -423,3 +507,37 @@ def test_the_bastions_get_their_profile(lab: labs.Lab, tmp_path: Path) -> None:
         arguments=("--inventory", str(inventory)),
     )
     assert lab.data["litellm_virtual_key"] in profile.read_text()
+
+
+def test_the_bastions_get_the_profile_of_whom_the_item_names(lab: labs.Lab, tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts"
+    inventory.write_text("[bastions]\nbastion ansible_connection=local\n")
+    profile = tmp_path / "litemaas.sh"
+    bastion = {"path": str(profile), "become": False, "user": "user2"}
+    variables: dict[str, Any] = {
+        "num_users": 2,
+        "role": {"write_bastion_profile": True},
+        **{f"ocp4_workload_litellm_bastion_profile_{name}": value for name, value in bastion.items()},
+        "arguments": ("--inventory", str(inventory)),
+    }
+    lab.good(**variables)
+    assert lab.data["users"]["user2"]["litellm_virtual_key"] in profile.read_text()
+    assert lab.good(**variables).changed == 0
+    variables["ocp4_workload_litellm_bastion_profile_user"] = "user9"
+    nobody = lab.run(**variables)
+    assert nobody.rc != 0
+    assert "the user data of participant user9 have no" in nobody.output
+
+
+def test_values_that_nobody_would_have_are_said_to_be_lost(lab: labs.Lab) -> None:
+    nowhere = {"key_secret": "", "enable_user_info_data": False, "enable_user_info_messages": False}
+    done = lab.good(role=nowhere)
+    assert "were not written anywhere: nobody has them" in done.output
+
+
+def test_the_check_takes_the_settings_of_the_role(lab: labs.Lab, stack: harness.Stack) -> None:
+    role = {"litellm_url": stack.url, "litellm_master_key": stack.master_key, "key_secret": stack.key_secret}
+    lab.good(num_users=2, role=role)
+    (lab.folder / "provision-user-data.yaml").unlink()
+    names = ("LITELLM_URL", "LITELLM_MASTER_KEY", "LITELLM_KEY_SECRET")
+    lab.good("check_workshop", num_users=2, role=role, env=dict.fromkeys(names, ""))

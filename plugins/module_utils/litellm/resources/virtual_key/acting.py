@@ -243,7 +243,8 @@ class VirtualKeyResource(Planner):
             if not step.extra.get("renewed"):
                 granted = self._granted_at(old)
             target = step.extra.get("until") or (durations.moment(old["expires"]) if old.get("expires") else None)
-        metadata = self._metadata(wanted, old, generation=generation, granted_at=granted)
+        ends = old is None or "until" in step.extra
+        metadata = self._metadata(wanted, old, generation=generation, granted_at=granted, ends=ends)
         if old is not None and wanted.rotate_grace:
             # Which old values may still be alive: a large store is not searched for them.
             record = metadata[ownership.RECORD]
@@ -303,15 +304,26 @@ class VirtualKeyResource(Planner):
             del update["budget_duration"]
         body = {name: value for name, value in update.items() if name != "soft_budget" and name not in IN_METADATA}
         granted = self.client.server_now() if step.extra.get("renewed") else None
-        metadata = self._metadata(wanted, row, granted_at=granted)
+        metadata = self._metadata(wanted, row, granted_at=granted, ends="until" in step.extra)
         if not same(metadata, row.get("metadata") or {}):
             body["metadata"] = metadata
         if "until" in step.extra:
             body["duration"] = self._seconds_until(step.extra["until"])
         if "soft_budget" in update:
             self._write_soft_budget(row, update["soft_budget"])
-        if body:
+        if body.get("team_id") and row.get("user_id"):
+            self._join_team(token, str(row["user_id"]), body)
+        elif body:
             self.client.post("/key/update", {**body, "key": token})
+
+    def _join_team(self, token: str, user: str, body: dict[str, Any]) -> None:
+        """LiteLLM lets the key of a user into a team only where the user is a member, and one without a user always."""
+        user = str(body.pop("user_id", user))
+        self.client.post("/key/update", {"key": token, "user_id": None})
+        try:
+            self.client.post("/key/update", {**body, "key": token})
+        finally:
+            self.client.post("/key/update", {"key": token, "user_id": user})
 
     def _clear_budget_duration(self, token: str) -> None:
         # Before anything else is written: where it can't be done, the next run has to see it wanted still.
@@ -414,6 +426,7 @@ class VirtualKeyResource(Planner):
             "generation": step.extra.get("generation") or (generation_of(row) or None),
             "expires": after.get("expires", row.get("expires")),
             "lives_longer": step.extra.get("lives_longer", False),
+            "lives_for": wanted.lives_for if wanted and ("until" in step.extra or not row) else self.lives_for(row),
             "spend": after.get("spend", row.get("spend")),
             "user_id": (wanted.columns.get("user_id") if wanted else None) or row.get("user_id"),
             "key_source": step.extra.get("source"),

@@ -42,6 +42,11 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile.plan impo
     same,
 )
 
+#: What the older collection gives to its keys: declared no longer, it goes, as if we had written it.
+LEGACY_FIELDS = (
+    *("max_budget", "soft_budget", "budget_duration", "tpm_limit", "rpm_limit"),
+    *("max_parallel_requests", "team_id"),
+)
 #: Seconds by which an expiry may be off before it counts as another one, for latency and the clock of a busy proxy: a
 #: hundredth of the key's life, within these bounds.
 TOLERANCE = (10, 300)
@@ -194,6 +199,8 @@ class Planner:
         self._compare(wanted, row, step)
         if step.action == FAIL:
             return step
+        if reason is not None and not row.get("expires") and not ownership.is_ours(row.get("metadata")):
+            self._end_what_never_did(wanted, step)
         step.changes += [Change("rotated-out key", str(one["key_alias"]), None) for one in step.extra["leftovers"]]
         if reason is not None:
             step.action = ROTATE
@@ -286,6 +293,8 @@ class Planner:
         declared = wanted.state == "present"
         if declared:
             had = {*(record.get("fields") or ()), *wanted.gone}
+            if is_legacy(row, wanted.guid, wanted.legacy):
+                had.update(LEGACY_FIELDS)
             step.extra["gone"] = tuple(sorted(had - set(wanted.fields)))
             for name in step.extra["gone"]:
                 self._take_away(name, row, wanted, step, update)
@@ -375,6 +384,20 @@ class Planner:
         step.extra["until"] = target
         step.extra["renewed"] = renewed
 
+    def _end_what_never_did(self, wanted: Wanted, step: Step[Wanted, Observed]) -> None:
+        """The key that takes the place of one that we did not make lives as long as declared, from now."""
+        target = self._granted_until(wanted, self.now)
+        if target is not None and "until" not in step.extra:
+            step.changes.append(Change("expires", None, durations.iso(target)))
+            step.extra.update(until=target, renewed=True, lives_longer=False)
+
+    def lives_for(self, row: Observed) -> str:
+        """How long a key lives, as people say it: what it was last given, else from its making to its end."""
+        recorded = str(ownership.record(row.get("metadata")).get("lives_for") or "")
+        if recorded or not row.get("expires"):
+            return recorded
+        return durations.text((durations.moment(row["expires"]) - self._granted_at(row)).total_seconds())
+
     def _granted_at(self, row: Observed) -> datetime:
         """When the key's life began: made, or renewed after it had expired."""
         recorded = ownership.record(row.get("metadata")).get("granted_at") or row.get("created_at")
@@ -399,6 +422,7 @@ class Planner:
         *,
         generation: int | None = None,
         granted_at: datetime | None = None,
+        ends: bool = False,
     ) -> dict[str, Any]:
         """The whole metadata to write: what others put there, ours over it, our mark and record."""
         before = dict((row or {}).get("metadata") or {})
@@ -424,6 +448,9 @@ class Planner:
             record["generation"] = generation
         if granted_at is not None:
             record["granted_at"] = durations.iso(granted_at)
+        if ends:
+            # Its end is written with it: as declared, where that was said as a time to live.
+            record["lives_for"] = wanted.lives_for
         merged = {**before, **wanted.metadata, **wanted.in_metadata, **ownership.mark(scope)}
         merged = {name: value for name, value in merged.items() if value or name not in IN_METADATA}
         if wanted.guid:

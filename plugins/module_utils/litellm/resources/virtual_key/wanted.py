@@ -32,7 +32,7 @@ COLUMNS = (
 )
 #: Fields that LiteLLM keeps inside ``metadata``.
 IN_METADATA = ("model_rpm_limit", "model_tpm_limit", "tags", "guardrails")
-_RESERVED_METADATA = frozenset({"managed_by", "scope", "guid", "uuid", ownership.RECORD, *IN_METADATA})
+_RESERVED_METADATA = ownership.KEPT | frozenset(IN_METADATA)
 _LARGEST = {"max_parallel_requests": 2**31 - 1, "tpm_limit": 2**63 - 1, "rpm_limit": 2**63 - 1}
 _LARGEST_AMOUNT = 1e15
 LONGEST_ALIAS = 255
@@ -59,6 +59,8 @@ class Wanted:
     unblock: bool = False
     reset_spend: bool = False
     extend: int | None = None
+    #: How long it is meant to live, as people say it: 7d.
+    lives_for: str = ""
     allow_shorten: bool = False
     renew: bool = True
     rotate: bool = False
@@ -149,6 +151,7 @@ def wanted_from_options(options: Mapping[str, Any], now: datetime) -> Wanted:
     if options.get("duration") is not None:
         item.duration = str(options["duration"])
         parsed("duration", durations.seconds)
+    item.lives_for = str(options.get("extend") or options.get("duration") or "").strip()
     item.legacy = tuple(parsed("legacy_aliases", _patterns) or ())
     if "budget_duration" in item.columns:
         item.columns["budget_duration"] = parsed("budget_duration", durations.budget_duration)
