@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import os
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from ansible.module_utils.basic import env_fallback
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import (
+    BadOption,
     LiteLLMError,
     advice_for,
     is_pool_exhaustion,
@@ -43,6 +45,10 @@ CONNECT_TIMEOUT = 10
 LONGEST_PAUSE = 60.0
 #: Statuses of a proxy, or of a route in front of it, that is not ready yet.
 NOT_READY = frozenset({502, 503, 504})
+#: Options with a key that goes into a header.
+KEY_OPTIONS = ("litellm_master_key", "verify_as")
+#: What is the matter with a key that can't go there.
+UNSENDABLE = "holds white space, a control character or one outside Latin-1"
 
 
 def argument_spec() -> dict[str, Any]:
@@ -75,8 +81,9 @@ def client_from_params(params: dict[str, Any]) -> LiteLLMClient:
     """A client from a module's parsed options.
 
     Raises:
-        LiteLLMError: the URL is not one that can be called.
+        LiteLLMError: an option that no request can be made with.
     """
+    _check(params)
     return LiteLLMClient(
         params["litellm_url"],
         params["litellm_master_key"],
@@ -88,6 +95,37 @@ def client_from_params(params: dict[str, Any]) -> LiteLLMClient:
         retries=params["retry_count"],
         retry_delay=params["retry_delay"],
     )
+
+
+def _check(params: dict[str, Any]) -> None:
+    for option in KEY_OPTIONS:
+        if not _sendable(params.get(option)):
+            raise BadOption(option, UNSENDABLE, "Check where it comes from: a key is one word")
+    if params["api_timeout"] <= 0:
+        raise BadOption("api_timeout", f"is {params['api_timeout']}", "Give the seconds to wait, 1 or more")
+    urls = (params["litellm_url"], *(params.get("replica_urls") or ()))
+    # A bundle that nothing is verified with may be missing.
+    verified = params["validate_certs"] and any(url.strip().lower().startswith("https://") for url in urls)
+    used = {"ca_path": verified, "client_cert": True, "client_key": bool(params.get("client_cert"))}
+    for option, matters in used.items():
+        path = params.get(option)
+        if matters and path and not os.access(path, os.R_OK):
+            raise BadOption(option, f"is {path}, which can't be read", "Give a path on the host that runs the module")
+
+
+def _sendable(key: str | None) -> bool:
+    """Whether a key can go into a header. The libraries' own errors would repeat it."""
+    return not key or (key.isprintable() and " " not in key and max(key) <= "\xff")
+
+
+def _checked_url(option: str, url: str | None) -> str:
+    url = (url or "").strip().rstrip("/")
+    # It would go out in the place of our key. Not repeated: it may hold a password.
+    if "@" in url:
+        raise BadOption(option, "holds an @, as in user:password@host", "Give the proxy's address without user")
+    if not url.lower().startswith(("http://", "https://")):
+        raise BadOption(option, f"is {url!r}, not an HTTP URL", "Give it as https://host or http://host:port")
+    return url
 
 
 class LiteLLMClient:
@@ -116,12 +154,7 @@ class LiteLLMClient:
         retries: int = 3,
         retry_delay: float = 1.0,
     ) -> None:
-        url = (url or "").strip().rstrip("/")
-        if not url.lower().startswith(("http://", "https://")):
-            raise LiteLLMError(
-                f"litellm_url={url!r}", words="not an HTTP URL", advice="Give it as https://host or http://host:port"
-            )
-        self.url = url
+        self.url = _checked_url("litellm_url", url)
         self._key = key
         self._verify = ca_path if (validate_certs and ca_path) else validate_certs
         self._cert = (client_cert, client_key) if client_cert and client_key else client_cert
@@ -136,7 +169,8 @@ class LiteLLMClient:
 
     def sibling(self, url: str | None = None, key: str | None = None, timeout: float | None = None) -> LiteLLMClient:
         """The same settings for another replica, or for another key on this one, whose connections it then shares."""
-        other = LiteLLMClient(url or self.url, key or self._key, timeout=timeout or self._timeout, retries=0)
+        url = _checked_url("replica_urls", url) if url else self.url
+        other = LiteLLMClient(url, key or self._key, timeout=timeout or self._timeout, retries=0)
         other._verify, other._cert = self._verify, self._cert
         other._retry_delay = self._retry_delay
         if other.url == self.url:
@@ -230,6 +264,8 @@ class LiteLLMClient:
         creates: bool = False,
     ) -> Any:
         attempt_name = f"{method} {self.url}{path}"
+        if not _sendable(self._key):
+            raise LiteLLMError(attempt_name, words=f"the key {UNSENDABLE}", advice="Check where it comes from")
         # Not in the session, which siblings with other keys share.
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else None
         second_chance_used = False
@@ -265,6 +301,9 @@ class LiteLLMClient:
                     ),
                 ):
                     raise self._no_answer(attempt_name, failure) from None
+            except OSError as failure:
+                # A file of the environment's or the options' that can't be read.
+                raise self._no_answer(attempt_name, failure) from None
             else:
                 if response.status_code < 300:
                     self._authenticated = True

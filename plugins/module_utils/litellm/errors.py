@@ -61,6 +61,17 @@ class LiteLLMError(Exception):
         return text
 
 
+class BadOption(LiteLLMError):
+    """An option that no request can be made with."""
+
+    def __init__(self, option: str, words: str, advice: str) -> None:
+        super().__init__(option, words=words, advice=advice)
+
+    def sentence(self) -> str:
+        """One line: the option, what is the matter with it, the way on."""
+        return f"{self.attempt} {self.words}. {self.advice}"
+
+
 def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
     """Take every known secret, and whatever looks like a key, out of a text."""
     for secret in secrets:
