@@ -56,6 +56,8 @@ class ActionModule(ActionBase):
     def _without_values(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The module's arguments with sha256 in the place of ``known_values``, and those values by it."""
         given = self._task.args.get("known_values")
+        if isinstance(given, str):
+            given = given.split(",")  # as the module would
         if not isinstance(given, list):
             return dict(self._task.args), {}
         tokens = {}

@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError, redact
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import secret_texts
+
+#: The user and password of a URL, with what makes them unlike any other text.
+_USER = re.compile(r"//([^/?#\s]+)@")
 
 
 class LiteMaaSModule(AnsibleModule):
@@ -23,10 +27,30 @@ class LiteMaaSModule(AnsibleModule):
     values that LiteLLM itself takes for secrets are hidden, in the system log as well as in the result.
     """
 
+    #: Whether the options were found to be valid.
+    _valid = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._valid = True
+        for option in http.KEY_OPTIONS:
+            key = self.params.get(option)
+            if key and key != key.strip():  # a file's last line break, for example
+                self.params[option] = key.strip()
+                self.no_log_values.add(key.strip())
+
     def _log_invocation(self) -> None:
         self.no_log_values -= set(_placeholders(self.params))
         self.no_log_values.update(text for text in _nested_secrets(self.params) if not _is_placeholder(text))
+        self.no_log_values.update(_users_of_urls(self.params))
         super()._log_invocation()
+
+    def fail_json(self, msg: str, **kwargs: Any) -> None:
+        """End with an error, without the options where they are not valid: nothing tells what of them is secret."""
+        if not self._valid:
+            kwargs["invocation"] = {"module_args": "not shown, as they are not valid and may hold secrets"}
+            msg = redact(msg, (text for text in secret_texts("", self.params) if not _is_placeholder(text)))
+        super().fail_json(msg, **kwargs)
 
     def client(self) -> http.LiteLLMClient:
         """A client for the proxy of the options, or the end of the module."""
@@ -72,3 +96,16 @@ def _nested_secrets(params: dict[str, Any]) -> Iterator[str]:
         for name, value in (place.get("litellm_params") or {}).items():
             yield from secret_texts(name, value)
         yield from secret_texts("vertex_credentials", place.get("vertex_credentials"))
+
+
+def _users_of_urls(value: Any) -> Iterator[str]:
+    """What URLs hold of users and passwords, wherever in the options they are."""
+    if isinstance(value, str):
+        for user in _USER.findall(value):
+            yield f"//{user}@"
+            password = user.partition(":")[2]
+            if not _is_placeholder(password):
+                yield password
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _users_of_urls(inner)

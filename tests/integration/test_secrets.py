@@ -88,6 +88,14 @@ PLAYBOOK = """
         LITELLM_KEY_SECRET: ""
       register: known
       ignore_errors: true
+    - name: The same ones as a text
+      rhpds.litemaas.litellm_virtual_key:
+        key_alias: "{{ prefix }}random"
+        known_values: "sk-{{ 'x' * 40 }},{{ random.results | default([]) | map(attribute='key', default='') | join }}"
+      environment:
+        LITELLM_KEY_SECRET: ""
+      register: known_text
+      ignore_errors: true
     - name: One that fails among others
       rhpds.litemaas.litellm_virtual_key:
         key_secret: "{{ key_secret }}"
@@ -119,8 +127,8 @@ PLAYBOOK = """
       ignore_errors: true
     - name: The values are there to be used
       ansible.builtin.copy:
-        content: "{{ {'derived': derived, 'looped': looped, 'random': random, 'known': known, 'partly': partly,
-          'listed': listed['keys'] | length} | to_json }}"
+        content: "{{ {'derived': derived, 'looped': looped, 'random': random, 'known': known,
+          'known_text': known_text, 'partly': partly, 'listed': listed['keys'] | length} | to_json }}"
         dest: "{{ folder }}/values.json"
         mode: "0600"
       no_log: true
@@ -211,7 +219,7 @@ def entries(result: dict[str, Any]) -> list[dict[str, Any]]:
 def test_no_secret_is_told_and_values_are_usable(runner: harness.Runner, prefix: str, core: Path) -> None:
     run = Run(runner, prefix, core, check=False, env={})
     assert run.result.rc == 0, run.output[-3000:]
-    for name in ("derived", "looped", "random", "known"):
+    for name in ("derived", "looped", "random", "known", "known_text"):
         for entry in entries(run.values[name]):
             assert hashlib.sha256(entry["key"].encode()).hexdigest() == entry["token"], name
     assert run.values["listed"] >= 3
@@ -279,3 +287,120 @@ def test_no_log_of_the_task_is_kept(runner: harness.Runner, litellm: harness.Lit
     assert done.stats["localhost"]["ignored"] == 1
     assert len(litellm.keys(prefix)) == 1
     assert not KEY_LIKE.search(done.output)
+
+
+def test_options_that_are_not_valid_are_not_shown(runner: harness.Runner, core: Path) -> None:
+    live = "sk-" + "L1ve-value" * 3
+    secrets = {
+        "live": live,
+        "private": "private-part-of-a-key-file",
+        "aws": "secret-of-a-cloud/account",
+        "client": "client-secret-of-the-model",
+        "base": "password-in-an-address",
+    }
+    playbook = """
+- name: Options that are not valid
+  hosts: localhost
+  gather_facts: false
+  ignore_errors: true
+  module_defaults:
+    rhpds.litemaas.litellm_model:
+      vertex_credentials: {private_key: "{{ private }}"}
+      litellm_params: {aws_secret_access_key: "{{ aws }}", headers: [{client_secret: "{{ client }}"}]}
+      api_base: "http://someone:{{ base }}@upstream/v1"
+  tasks:
+    - name: A number that is none, beside a live value
+      rhpds.litemaas.litellm_virtual_key:
+        keys:
+          - {token: "{{ live }}", state: existing, extend: 5d}
+          - {key_alias: x, rpm_limit: ten}
+    - name: No such option
+      rhpds.litemaas.litellm_virtual_key: {token: "{{ live }}", state: existing, rotat: true}
+    - name: A known value as a text
+      rhpds.litemaas.litellm_virtual_key: {key_alias: zz, known_values: "{{ live }},{{ live }}2", rpm_limit: ten}
+    - name: Known values that are none
+      rhpds.litemaas.litellm_virtual_key: {key_alias: zz, known_values: {value: "{{ live }}"}}
+    - name: A list in a list
+      rhpds.litemaas.litellm_virtual_key: {keys: [[{token: "{{ live }}"}]]}
+    - name: A value in the wrong place
+      rhpds.litemaas.litellm_virtual_key: {key_alias: zz, state: "{{ live }}"}
+    - name: An item that is none
+      rhpds.litemaas.litellm_key_check: {keys: ["{{ live }}"], rotat: true}
+    - name: Secrets of models, their own
+      rhpds.litemaas.litellm_model:
+        models:
+          - model_name: m
+            vertex_credentials: {private_key: "{{ private }}"}
+            litellm_params: {aws_secret_access_key: "{{ aws }}"}
+            rpm: 10k
+    - name: Secrets of models, the same for all
+      rhpds.litemaas.litellm_model: {models: [{model_name: m, rpm: 10k}]}
+    - name: The text of a key file
+      rhpds.litemaas.litellm_model:
+        model_name: m
+        vertex_credentials: "{{ {'private_key': private} | to_json }}"
+        modle: x
+    - name: A list in a list of models
+      rhpds.litemaas.litellm_model: {models: [[{litellm_params: {aws_secret_access_key: "{{ aws }}"}}]]}
+"""
+    env = {"HOME": str(runner.folder), "PATH": f"{core}:/usr/bin:/bin"}
+    done = runner.playbook(playbook, secrets, verbosity=3, env=env)
+    assert done.stats["localhost"]["ignored"] == 11, done.output[-3000:]
+    told = [name for name, secret in secrets.items() if secret in done.output]
+    assert not told and not KEY_LIKE.search(done.output), told
+    # Which option it was is told.
+    for words in ("'rpm_limit'", "rotat. Supported", "'rpm'", "modle. Supported"):
+        assert words in done.output, words
+
+
+def test_a_key_from_a_file_may_end_in_a_line_break(runner: harness.Runner, stack: harness.Stack, prefix: str) -> None:
+    def run(**options: str) -> harness.ModuleResult:
+        item = {"model_name": f"{prefix}m", "litellm_model": "openai/demo-chat", "api_key": "sk-placeholder"}
+        done = runner.module("litellm_model", {**item, "api_base": f"{stack.upstream_url}/v1", **options})
+        assert stack.master_key not in json.dumps(done) and "master-of" not in json.dumps(done)
+        return done
+
+    given = {"litellm_master_key": f" {stack.master_key}\n", "verify_as": f"{stack.master_key}\r\n"}
+    done = run(**given)
+    assert not done.failed and done.changed, done["msg"]
+    for option in given:
+        for wrong in ("master-of all", "master-of\nall", "master-of-€"):
+            done = run(**{option: wrong})
+            assert done.failed and done["msg"].startswith(f"{option} holds white space"), done["msg"]
+
+
+def test_a_password_in_an_address_is_not_told(runner: harness.Runner, stack: harness.Stack, prefix: str) -> None:
+    address = stack.upstream_url.removeprefix("http://")
+    playbook = """
+- name: Addresses with passwords
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: A model
+      rhpds.litemaas.litellm_model:
+        model_name: "{{ prefix }}m"
+        litellm_model: openai/demo-chat
+        api_base: "http://someone:{{ item }}@{{ address }}/v1"
+        api_key: sk-placeholder
+        litellm_params: {other_base: "https://me:{{ item }}@127.0.0.1/"}
+      loop: "{{ passwords }}"
+    - name: The same once more
+      rhpds.litemaas.litellm_model:
+        model_name: "{{ prefix }}m"
+        litellm_model: openai/demo-chat
+        api_base: "http://{{ address }}/v1"
+        api_key: sk-placeholder
+    - name: A proxy
+      rhpds.litemaas.litellm_model_info:
+        litellm_url: "http://someone:{{ passwords[0] }}@127.0.0.1:9"
+      ignore_errors: true
+"""
+    passwords = ["pa55-w1", "pa55-w2-long"]
+    given = {"prefix": prefix, "address": address, "passwords": passwords}
+    done = runner.playbook(playbook, given, verbosity=3, diff=True)
+    assert done.rc == 0, done.output[-3000:]
+    # The loop's own item is the caller's.
+    printed = re.sub(r"\(item=[^)]*\)|\"(ansible_loop_var|item)\": \"[^\"]*\"", "", done.output)
+    assert not [word for word in passwords if word in printed], printed
+    assert f"litellm_params.api_base: http://{address}/v1" in done.output
+    assert "litellm_url holds an @" in done.output

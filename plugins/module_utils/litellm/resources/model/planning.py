@@ -236,7 +236,7 @@ class Planner:
         return bool(theirs) and self.scope is not None and theirs != self.scope
 
     def _all_as_changes(self, wanted: Wanted) -> list[Change]:
-        changes = [Change(f"litellm_params.{name}", None, value) for name, value in sorted(wanted.params.items())]
+        changes = [_param(name, None, value) for name, value in sorted(wanted.params.items())]
         changes += [Change(f"litellm_params.{name}", None, HIDDEN) for name in sorted(wanted.secrets)]
         return changes + [Change(f"model_info.{name}", None, value) for name, value in sorted(wanted.info.items())]
 
@@ -294,7 +294,7 @@ class Planner:
             yield Change("model_name", name, wanted.model_name)
         for name, value in sorted(wanted.params.items()):
             if not same(value, params.get(name)):
-                yield Change(f"litellm_params.{name}", params.get(name), value)
+                yield _param(name, params.get(name), value)
             elif name in PER_MILLION.values() and not same(value, info.get(name)):
                 # LiteLLM copies these two there, over what is stored there, and LiteMaaS reads them there.
                 yield Change(f"model_info.{name}", info.get(name), value)
@@ -310,9 +310,7 @@ class Planner:
         params, info = current["litellm_params"], current["model_info"]
         record = ownership.record(info)
         kept = wanted.params.keys() | wanted.secrets.keys()
-        changes = [
-            Change(f"litellm_params.{name}", params.get(name), None) for name in names_in(record, "params") - kept
-        ]
+        changes = [_param(name, params.get(name), None) for name in names_in(record, "params") - kept]
         changes += [Change(f"litellm_params.{name}", HIDDEN, None) for name in names_in(record, "secrets") - kept]
         changes += [
             Change(f"model_info.{name}", info.get(name), None) for name in names_in(record, "info") - wanted.info.keys()
@@ -342,6 +340,20 @@ class Planner:
             mine = derive.fingerprint(self.key_secret, name, text_of(wanted.secrets[name]))
             return mine != (record.get("fingerprints") or {}).get(name)
         return self.update_secrets == "always" and not wanted.written
+
+
+def _param(name: str, before: Any, after: Any) -> Change:
+    return Change(f"litellm_params.{name}", _shown(before), _shown(after))
+
+
+def _shown(value: Any) -> Any:
+    """A parameter as it may be shown: a URL such as api_base may hold a password."""
+    if not isinstance(value, str) or "://" not in value or not set(value) & set("@?"):
+        return value
+    # Imported for such a URL only, as it takes the database driver along.
+    from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import without_credentials
+
+    return without_credentials(value)
 
 
 def names_in(record: Mapping[str, Any], kind: str) -> set[str]:
