@@ -11,6 +11,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+#: Options that say the same in different ways: what an item gives of them takes the place of a default among them. Two
+#: in one place stay an error for whoever reads the item.
+ALTERNATIVES = (
+    ("duration", "expires"),
+    ("input_cost_per_token", "input_cost_per_million_tokens"),
+    ("output_cost_per_token", "output_cost_per_million_tokens"),
+)
+
 
 def suboptions(spec: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The same options for the items of a list: without defaults, so that what is left out is known."""
@@ -31,7 +39,12 @@ def merged(params: Mapping[str, Any], list_name: str, identity: str, names: Iter
     if listed is None:
         return [own]
     defaults = {name: value for name, value in own.items() if name != identity}
-    return [{**defaults, **{k: v for k, v in item.items() if v is not None}} for item in listed]
+    out = []
+    for item in listed:
+        given = {name: value for name, value in item.items() if value is not None}
+        displaced = {name for group in ALTERNATIVES if not given.keys().isdisjoint(group) for name in group}
+        out.append({**defaults, **dict.fromkeys(displaced & defaults.keys()), **given})
+    return out
 
 
 def refuse_duplicates(items: list[T], identity: Callable[[T], str], what: str) -> None:

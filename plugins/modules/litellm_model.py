@@ -88,7 +88,7 @@ options:
       type: int
     litellm_params:
       description:
-        - Any further C(litellm_params).
+        - Any further C(litellm_params). A text that LiteLLM reads as a number or a boolean is the same as that.
         - A parameter that has an option of its own may be given in one of the two places.
       type: dict
     model_info:
@@ -154,6 +154,7 @@ options:
   models:
     description:
       - Models to manage, one item each. The options beside this list are the defaults of every item.
+      - A price that an item gives, per token or per million, takes the place of a default given in the other way.
       - Give either this or O(model_name).
     type: list
     elements: dict

@@ -391,6 +391,43 @@ def test_all_prices_round_trip(models):
         models.same_again(item)
 
 
+def test_numbers_and_booleans_as_text(models):
+    # Templates make text of them before ansible-core 2.19; what LiteLLM doesn't parse stays text.
+    item = models.item(
+        litellm_params={
+            "max_budget": "5",
+            "max_file_size_mb": "5",
+            "use_in_pass_through": "true",
+            "merge_reasoning_content_in_choices": "False",
+            "api_version": "1.0",
+            "region_name": "5",
+            "temperature": "0",
+        }
+    )
+    models.good(item)
+    params = models.shown()["litellm_params"]
+    assert (params["max_budget"], params["use_in_pass_through"]) == (5.0, True)
+    assert (params["api_version"], params["temperature"]) == ("1.0", "0")
+    models.same_again(item)
+    for name, value in (("max_budget", "6"), ("use_in_pass_through", "no"), ("api_version", "1.00")):
+        item["litellm_params"][name] = value
+        assert fields(models.good(item)) == {f"litellm_params.{name}"}
+        models.same_again(item)
+
+
+def test_an_items_price_replaces_a_default_given_the_other_way(models):
+    shared = {"input_cost_per_million_tokens": 3.0, "output_cost_per_token": 2e-06}
+    items = [models.item("a"), models.item("b", input_cost_per_token=1e-06, output_cost_per_million_tokens=9.0)]
+    models.good(models=items, **shared)
+
+    def prices(name):
+        params = models.shown(name)["litellm_params"]
+        return params["input_cost_per_token"], params["output_cost_per_token"]
+
+    assert (prices("a"), prices("b")) == ((3e-06, 2e-06), (1e-06, 9e-06))
+    models.same_again(models=items, **shared)
+
+
 def test_adoption_that_is_not_clear(models):
     ids = sorted(models.by_hand(params={"rpm": number}) for number in (1, 2))
     unclear = models.run(models.item())

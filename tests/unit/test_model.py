@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.rhpds.litemaas.plugins.module_utils import capabilities, items
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources import model
 from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
-from ansible_collections.rhpds.litemaas.plugins.modules import litellm_model
+from ansible_collections.rhpds.litemaas.plugins.modules import litellm_model, litellm_virtual_key
 
 MINIMAL = {"model_name": "m", "litellm_model": "openai/m"}
 
@@ -49,6 +49,24 @@ def test_numbers_out_of_templates():
     # What LiteLLM turns into a number; the rest is the operator's.
     assert (item.params["rpm"], item.params["temperature"], item.info["max_tokens"]) == (30, "0", 100)
     assert wanted(rpm=30, litellm_params={"rpm": "30"}).error == ""
+
+
+def test_an_item_replaces_a_default_by_its_alternative():
+    names = [*litellm_model.ITEM]
+    token, million = "input_cost_per_token", "input_cost_per_million_tokens"
+
+    def merged(item, **defaults):
+        params = {**dict.fromkeys(names), **defaults, "models": [item]}
+        (out,) = items.merged(params, "models", "model_name", names)
+        return {name: value for name, value in out.items() if value is not None}
+
+    assert merged({token: 1, "rpm": None}, **{million: 2, "rpm": 3}) == {token: 1, "rpm": 3}
+    assert merged({million: 1}, **{token: 2, million: 3}) == {million: 1}
+    assert merged({"output_cost_per_token": 1}, **{million: 2}) == {"output_cost_per_token": 1, million: 2}
+    # Two in one place say two things: whoever reads the item refuses it.
+    assert merged({token: 1, million: 2}) == {token: 1, million: 2}
+    assert merged({"rpm": 1}, **{token: 1, million: 2}) == {"rpm": 1, token: 1, million: 2}
+    assert {name for group in items.ALTERNATIVES for name in group} <= {*names, *litellm_virtual_key.ITEM}
 
 
 @pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0, 1e9])

@@ -26,6 +26,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile.plan impo
     DELETE,
     FAIL,
     NONE,
+    Parsed,
     Prune,
     same,
 )
@@ -323,6 +324,33 @@ def test_a_number_is_the_same_after_a_journey_through_text(number):
         assert same(number, float(repr(number)))
         assert same(number, repr(number))
         assert not same(number, number * 1.001 + 1)
+        assert same(Parsed(repr(number)), number)
+        assert not same(Parsed(repr(number)), number * 1.001 + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "observed", "alike"),
+    [
+        ("5", 5.0, True),
+        ("5.0", 5, True),
+        ("true", True, True),
+        ("False", False, True),
+        ("yes", True, True),
+        ("1", True, True),
+        ("true", False, False),
+        ("maybe", True, False),
+        ("true", 1, False),
+        ("many", 5, False),
+        # The server keeps it as text: then another text is another value.
+        ("1.0", "1.00", False),
+        ("yes", "true", False),
+        ("5", None, False),
+    ],
+)
+def test_a_text_is_what_the_server_made_of_it(text, observed, alike):
+    assert same(Parsed(text), observed) is alike
+    # Where it is stored as sent, "1.10" has to replace 1.1.
+    assert not same(text, observed)
 
 
 def test_two_items_about_one_deployment_are_refused():

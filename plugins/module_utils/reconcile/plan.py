@@ -134,8 +134,19 @@ def _prune(resource: Resource[W, O], observed: Sequence[O], spared: AbstractSet[
     return steps
 
 
+class Parsed(str):
+    """A text of which the server makes a number or a boolean, if that is what it knows the field as.
+
+    Not for what is stored as it is sent, such as metadata: there "1.10" has to replace 1.1.
+    """
+
+    __slots__ = ()
+
+
 def same(wanted: Any, observed: Any) -> bool:
     """Whether a server holds what was sent, allowing for what JSON and databases do to numbers."""
+    if isinstance(wanted, Parsed) and isinstance(observed, (int, float)):
+        return _reads_as(wanted, observed)
     if isinstance(wanted, bool) or isinstance(observed, bool):
         return wanted is observed
     if isinstance(wanted, (int, float)) and isinstance(observed, (int, float)):
@@ -150,3 +161,19 @@ def same(wanted: Any, observed: Any) -> bool:
     if isinstance(wanted, (list, tuple)) and isinstance(observed, (list, tuple)):
         return len(wanted) == len(observed) and all(same(a, b) for a, b in zip(wanted, observed, strict=True))
     return bool(wanted == observed)
+
+
+#: What pydantic, and so LiteLLM, takes for a boolean.
+_WORDS = {
+    **dict.fromkeys("true t yes y on 1".split(), True),
+    **dict.fromkeys("false f no n off 0".split(), False),
+}
+
+
+def _reads_as(text: str, observed: float) -> bool:
+    if isinstance(observed, bool):
+        return _WORDS.get(text.lower()) is observed
+    try:
+        return same(float(text), observed)
+    except ValueError:
+        return False

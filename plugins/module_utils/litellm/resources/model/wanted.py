@@ -19,7 +19,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.m
     secret_texts,
     text_of,
 )
-from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile.plan import same
+from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile.plan import Parsed, same
 
 #: Options that are ``litellm_params`` of another or the same name.
 PARAMS = {
@@ -175,7 +175,8 @@ def _fill(item: Wanted, options: Mapping[str, Any], problems: list[str]) -> None
     _ranges({**info, **params}, problems)
     for name, value in params.items():
         if not is_secret(name, value):
-            item.params[name] = value
+            # Which parameters LiteLLM parses differs from version to version.
+            item.params[name] = Parsed(value) if isinstance(value, str) else value
         elif value != "":
             # YAML turns the content of a JSON key file into a mapping; LiteLLM wants its text.
             item.secrets[name] = text_of(value) if name.endswith("credentials") else value
