@@ -436,6 +436,45 @@ def test_bad_items_fail_alone(tables):
     assert rows["config"]["availability"] == "available"
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_name_twice_in_the_list_fails_alone(tables, check_mode):
+    listed = [
+        {"model_name": "t1", "description": "one"},
+        {"model_name": "t1", "description": "another"},
+        {"model_name": "gone", "description": "one"},
+        {"model_name": "t5", "description": "five"},
+        {"model_name": "gone", "description": "another"},
+    ]
+    tables.run("INSERT INTO models (id, name, provider) VALUES ('t1', 't1', 'x'), ('gone', 'gone', 'x')")
+    before, written = tables.models(), tables.written()
+    options = {"models": listed, "cleanup_orphaned": True, "allow_mass_removal": True, "check_mode": check_mode}
+    for sync_all in (True, False):
+        outcome = tables.sync(deployments("t1", "t5"), sync_all=sync_all, pending=["gone"] * check_mode, **options)
+        assert (outcome.failed, outcome.changed) == (True, check_mode or sync_all)
+        entries = by_name(outcome)
+        assert set(entries) == {"t1", "gone", "t5"}
+        assert "more than once (items 1, 2)" in entries["t1"]["msg"]
+        assert "more than once (items 3, 5)" in entries["gone"]["msg"]
+        assert "t1: stands in models more than once" in outcome.message(check_mode)
+        assert (entries["t1"]["action"], entries["gone"]["action"]) == ("fail", "fail")
+        # An entry for each item.
+        assert outcome.summary["failed"] == 4
+        rows = tables.models()
+        assert {name: rows[name] for name in before} == before
+        assert {name: tables.written()[name] for name in before} == written
+        assert ("t5" in rows) is not check_mode
+    if not check_mode:
+        assert rows["t5"]["description"] == "five"
+    nothing_else = tables.sync(deployments("t1"), sync_all=False, models=listed[:2])
+    assert (nothing_else.failed, nothing_else.changed) == (True, False)
+
+
+def test_a_new_name_twice_in_the_list_gets_no_row(tables):
+    outcome = tables.sync(deployments("a", "b"), models=[{"model_name": "a"}, {"model_name": "a"}])
+    assert set(tables.models()) == {"b"}
+    assert names_of(outcome.report["only_in_litellm"]) == ["a", "b"]
+
+
 def test_several_deployments_of_one_name(tables):
     first, second = deployment("a", {"rpm": 1}, id="1"), deployment("a", {"rpm": 2}, id="2")
     outcome = tables.sync([first, second])

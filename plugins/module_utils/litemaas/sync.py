@@ -187,6 +187,8 @@ class CatalogSync:
         self._out = Outcome()
         self._selection = catalog.Selection()
         self._overlays: dict[str, dict[str, Any]] = {}
+        #: Names that stand in the list more than once: their rows are left as they are.
+        self._repeated: dict[str, list[int]] = {}
         #: Rows to be written, without their metadata, which is made while it is sent.
         self._rows: dict[str, dict[str, Any]] = {}
         self._lengths: dict[str, int] = dict(catalog.LENGTHS)
@@ -205,7 +207,7 @@ class CatalogSync:
             Exception: whatever ``read_models`` and ``read_keys`` raise; nothing was written.
         """
         options = self._options
-        self._overlays = checked_list(options)
+        self._overlays, self._repeated = checked_list(options)
         with self._connection.transaction(
             "Sync the catalogue",
             lock_timeout=options.lock_timeout,
@@ -320,6 +322,14 @@ class CatalogSync:
         for name in self._overlays:
             if name not in self._selection.models and name not in self._options.pending:
                 self._unknown(name)
+        for name, places in self._repeated.items():
+            # Neither of its items can be right: one entry for each, as every item has one.
+            text = (
+                f"stands in models more than once (items {', '.join(map(str, places))}): give one item per model name"
+                " (several deployments of one name make one row). Its row was left as it is"
+            )
+            for _place in places:
+                self._failed(name, text)
 
     def _lines(self) -> Iterator[str]:
         options = self._options
@@ -329,7 +339,7 @@ class CatalogSync:
         for name, entry in self._selection.models.items():
             overlay = self._overlays.get(name)
             # A name that was to go and still has a deployment: its row is made of that one.
-            write = options.sync_all or overlay is not None or name in removed
+            write = name not in self._repeated and (options.sync_all or overlay is not None or name in removed)
             try:
                 row = catalog.row(entry, overlay, self._lengths)
                 text = catalog.json_text(row["metadata"])
@@ -421,7 +431,8 @@ class CatalogSync:
 
     def _predict_pending(self, cursor: Any) -> None:
         """Rows of models that an earlier task of a check-mode run would have registered."""
-        names = [name for name in self._options.pending if name not in self._selection.models]
+        left_alone = {*self._selection.models, *self._repeated}
+        names = [name for name in self._options.pending if name not in left_alone]
         cursor.execute("SELECT id FROM models WHERE id = ANY(%s)", (names,))
         there = {name for (name,) in cursor}
         for name in names:
@@ -460,6 +471,7 @@ class CatalogSync:
         )
         deleting = options.removal == "delete"
         going = [row for row in orphans if deleting or row[1] != catalog.UNAVAILABLE]
+        going = [row for row in going if row[0] not in self._repeated]
         blocked, held, removable = [], [], []
         for row in going:
             if row[3] and not options.allow_active_subscriptions:
@@ -646,28 +658,26 @@ _SUMMARY = {
 }
 
 
-def checked_list(options: Options) -> dict[str, dict[str, Any]]:
-    """Model name -> columns of the operator's list.
+def checked_list(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, list[int]]]:
+    """Model name -> columns of the operator's list, and the places, from 1, of names that stand in it more than once.
 
     Raises:
-        ValueError: nothing to do, a name twice, or no name; before anything is read or written.
+        ValueError: nothing to do, or no name; before anything is read or written.
     """
     out: dict[str, dict[str, Any]] = {}
+    places: dict[str, list[int]] = {}
     for position, item in enumerate(options.models):
         name = item.get("model_name")
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"models[{position}] has no model_name. Nothing was written")
-        if name in out:
-            raise ValueError(
-                f"models names {name!r} more than once: give one item per model name (several deployments of one name"
-                " make one row). Nothing was written"
-            )
+        places.setdefault(name, []).append(position + 1)
         out[name] = catalog.overlay_of(item)
     if not out and not options.sync_all and not (options.cleanup_orphaned or options.removed_models or options.repair):
         raise ValueError(
             "Nothing to do: models is empty and sync_all is false. List models, or let every model of LiteLLM be synced"
         )
-    return out
+    repeated = {name: found for name, found in places.items() if len(found) > 1}
+    return {name: overlay for name, overlay in out.items() if name not in repeated}, repeated
 
 
 def _id_of(entry: Any) -> str | None:
