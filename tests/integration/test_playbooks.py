@@ -131,6 +131,65 @@ def test_a_list_of_keys_in_csv(keys: Any, litellm: harness.LiteLLM, prefix: str,
     assert len(litellm.keys(prefix)) == 9
 
 
+def test_info_shows_what_it_was_asked_for(keys: Any, litellm: harness.LiteLLM, prefix: str) -> None:
+    made = {name: litellm.post("/key/generate", key_alias=prefix + name) for name in ("mk1", "mk2", "mk3")}
+    values = [row["key"] for row in made.values()]
+
+    def shown(done: harness.PlaybookResult) -> set[str]:
+        no_values(done, *values)
+        return {name for name, row in made.items() if row["token"] in done.stdout}
+
+    one = keys("info", {"list": [{"key_alias": f"{prefix}mk1"}]})
+    assert (one.rc, shown(one), said(one)) == (0, {"mk1"}, "1 virtual key"), one.output
+    listed = [{"alias": f"{prefix}mk1"}, {"token": values[1]}, {"key_alias": f"{prefix}mk4"}, {"guid": prefix}]
+    several = keys("info", {"list": listed})
+    assert several.rc == 0, several.output
+    assert (shown(several), said(several)) == (
+        {"mk1", "mk2"},
+        f"2 virtual keys; not found: {prefix}mk4, guid {prefix}",
+    )
+
+    for token in (values[2], made["mk3"]["token"]):
+        by_token = keys("info", {"token": token})
+        assert (by_token.rc, shown(by_token), said(by_token)) == (0, {"mk3"}, "1 virtual key"), by_token.output
+    no_values(keys("info", {"token": values[2]}, verbosity=3), *values)
+    gone = "0" * 64
+    assert said(keys("info", {"token": gone})) == f"0 virtual keys; not found: token {gone[:12]}"
+    assert said(keys("info", {"alias": f"{prefix}mk4"})) == f"0 virtual keys; not found: {prefix}mk4"
+    wrong = keys("info", {"token": "mk1"})
+    assert wrong.rc == 2
+    assert "virtual_key_token is neither the value of a key nor its sha256 in hex" in wrong.output
+
+
+def test_empty_variables_are_no_filters(keys: Any, litellm: harness.LiteLLM, prefix: str) -> None:
+    for name in ("a", "b"):
+        litellm.post("/key/generate", key_alias=prefix + name)
+    names = ("alias", "guid", "token", "user_id", "team_id", "expired", "expiring_within", "older_than")
+    done = keys("list", {**dict.fromkeys(names, ""), "prefix": prefix})
+    assert (done.rc, said(done)) == (0, "2 virtual keys"), done.output
+    # false is a filter.
+    done = keys("list", {"prefix": prefix, "expired": False})
+    assert (done.rc, said(done)) == (0, "2 virtual keys"), done.output
+    done = keys("list", {"prefix": prefix, "expired": True})
+    assert (done.rc, said(done)) == (0, "0 virtual keys"), done.output
+
+
+def test_an_items_end_replaces_the_duration_of_all(
+    keys: Any, litellm: harness.LiteLLM, prefix: str, model: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    end = "2099-12-24T00:00:00Z"
+    listed = [{"key_alias": f"{prefix}a"}, {"key_alias": f"{prefix}b", "expires": end}]
+    wanted = {"list": listed, "models": [model], "duration": "3d", "file": str(path)}
+    done = keys("create", wanted)
+    assert (done.rc, said(done)) == (0, f"2 virtual keys: 2 created; values are in {path}"), done.output
+    ends = {row["key_alias"]: row["expires"] for row in litellm.keys(prefix)}
+    assert ends[f"{prefix}a"] < "2099" < ends[f"{prefix}b"]
+    both = keys("create", {**wanted, "list": [{**listed[1], "duration": "1d"}]})
+    assert both.rc == 2
+    assert "duration and expires exclude each other" in said(both)
+
+
 def test_random_values_survive_in_the_file(keys: Any, prefix: str, model: str, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     without = {"LITELLM_KEY_SECRET": ""}
