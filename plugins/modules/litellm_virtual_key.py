@@ -135,6 +135,7 @@ options:
   keys:
     description:
       - Keys to manage, one item each. The options beside this list are the defaults of every item.
+      - O(keys[].duration) or O(keys[].expires) takes the place of a default for the other one.
       - Give this, or one of O(key_alias), O(token) and O(guid) alone.
     type: list
     elements: dict
