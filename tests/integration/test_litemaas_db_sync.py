@@ -1136,7 +1136,7 @@ def test_errors_say_what_to_do(tables, module):
     wrong = module(tables.dsn, litellm_dsn=tables.dsn)
     assert 'no table "LiteLLM_VerificationToken"' in wrong["msg"]
     assert "litellm_dsn" in wrong["msg"]
-    twice = module(tables.dsn, models=[{"model_name": "x"}, {"model_name": "x"}])
+    twice = module(tables.dsn, models=[{"model_name": "x"}, {"model_name": "x"}], sync_all=False)
     assert "more than once" in twice["msg"]
     unreachable = module(tables.dsn, litellm_url="http://127.0.0.1:1", retry_count=0)
     assert "litellm_url" in unreachable["msg"]
