@@ -29,10 +29,13 @@ class LiteMaaSModule(AnsibleModule):
 
     #: Whether the options were found to be valid.
     _valid = False
+    _hidden = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._valid = True
+        if not self._hidden:  # a task with no_log isn't logged
+            self.hide_secrets()
         for option in http.KEY_OPTIONS:
             key = self.params.get(option)
             if key and key != key.strip():  # a file's last line break, for example
@@ -40,10 +43,15 @@ class LiteMaaSModule(AnsibleModule):
                 self.no_log_values.add(key.strip())
 
     def _log_invocation(self) -> None:
+        self._hidden = True
+        self.hide_secrets()
+        super()._log_invocation()
+
+    def hide_secrets(self) -> None:
+        """Tell Ansible which of the options' values are secret, before it logs or copies any."""
         self.no_log_values -= set(_placeholders(self.params))
         self.no_log_values.update(text for text in _nested_secrets(self.params) if not _is_placeholder(text))
         self.no_log_values.update(_users_of_urls(self.params))
-        super()._log_invocation()
 
     def fail_json(self, msg: str, **kwargs: Any) -> None:
         """End with an error, without the options where they are not valid: nothing tells what of them is secret."""

@@ -238,7 +238,7 @@ class KeyCheckModule(LiteMaaSModule):
     secret, and is in every name.
     """
 
-    def _log_invocation(self):
+    def hide_secrets(self):
         self.keys = [dict(item) for item in self.params["keys"] or ()]
         self.known_values = self.params["known_values"]
         for item in self.params["keys"] or ():
@@ -248,7 +248,7 @@ class KeyCheckModule(LiteMaaSModule):
         given = {*self.known_values, *(item.get("key") for item in self.keys)}
         others = {self.params["litellm_master_key"], self.params["key_secret"]}
         self.no_log_values -= {value for value in given - others if not is_value(value)}
-        super()._log_invocation()
+        super().hide_secrets()
 
 
 def is_value(text):

@@ -378,6 +378,12 @@ results:
     lives_longer:
       description: Whether it lives longer than asked, and was left so.
       type: bool
+    lives_for:
+      description:
+        - How long it lives from its making, or from its last extension, as that was said.
+        - For keys that others have made, from their making to their end. Empty for one that never ends.
+      type: str
+      sample: 7d
     spend:
       description: US dollars spent so far.
       type: float
@@ -455,13 +461,13 @@ ITEM: dict[str, dict[str, Any]] = {
 class KeyModule(LiteMaaSModule):
     """Hides what is a key's value, and shows what is the sha256 of one."""
 
-    def _log_invocation(self):
+    def hide_secrets(self):
         given = [
             *self.params["known_values"],
             *(item.get("token") for item in (self.params, *(self.params["keys"] or ()))),
         ]
         self.no_log_values.update(value for value in given if value and not derive.is_token(value))
-        super()._log_invocation()
+        super().hide_secrets()
 
 
 def main():

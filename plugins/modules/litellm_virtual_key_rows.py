@@ -219,9 +219,9 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile import re
 class RowsModule(LiteMaaSModule):
     """Hides what was given for a token and isn't one: it may be a key's value."""
 
-    def _log_invocation(self):
+    def hide_secrets(self):
         self.no_log_values.update(one for one in self.params["tokens"] if len(one) >= 8 and not derive.is_token(one))
-        super()._log_invocation()
+        super().hide_secrets()
 
 
 def main():

@@ -1030,6 +1030,16 @@ def test_an_adopted_model_is_not_doubled_by_a_stale_answer(models):
     assert models.all("m") == []
 
 
+def test_what_another_run_is_making_is_waited_for(models):
+    models.faults.add_rule("POST", "/model/new", "error_after", count=1)
+    # Two looks before anything is made see that it isn't there; the next ones come too early.
+    hidden = models.faults.add_rule("GET", "/model/info", "empty_page", count=4, skip=2)
+    models.good(models.item(rpm=2))
+    assert hidden.applied == 4
+    assert models.faults.count("POST", "/model/new") == 2
+    assert len(models.all("m")) == 1
+
+
 def test_two_runs_at_once_leave_one_row(models, runner, tmp_path):
     def one_run(number):
         folder = tmp_path / str(number)

@@ -275,6 +275,14 @@ def test_no_log_of_the_task_is_kept(runner: harness.Runner, litellm: harness.Lit
       rhpds.litemaas.litellm_virtual_key:
         key_alias: "{{ prefix }}a"
       no_log: true
+    - name: Nor of calls with it
+      rhpds.litemaas.litellm_key_check:
+        keys:
+          - key_alias: "{{ prefix }}a"
+            key: sk-of-somebody-else
+      no_log: true
+      register: checked
+      failed_when: checked.summary.failed != 1
     - name: Not in the background, where its result would be printed by another task
       rhpds.litemaas.litellm_virtual_key:
         key_alias: "{{ prefix }}a"

@@ -302,16 +302,6 @@ def copy_line(values: Iterable[Any]) -> str:
     return line.replace("\0", "\\N") + "\n"
 
 
-def without_credentials(text: Any) -> Any:
-    """A URL without its user, password and query; anything else unchanged."""
-    if not isinstance(text, str) or "://" not in text:
-        return text
-    head, _slashes, rest = text.partition("://")
-    place = rest.split("?", 1)[0].split("#", 1)[0]
-    authority, slash, path = place.partition("/")
-    return f"{head}://{authority.rsplit('@', 1)[-1]}{slash}{path}"
-
-
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 

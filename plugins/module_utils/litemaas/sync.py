@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils import urls
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import (
     Connection,
@@ -27,7 +28,6 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database i
     copy_in,
     copy_line,
     take_turn,
-    without_credentials,
 )
 from ansible_collections.rhpds.litemaas.plugins.module_utils.ownership import removal_refused
 
@@ -707,7 +707,7 @@ _SHOWN_OTHERWISE = frozenset({"api_base", "input_cost_per_token", "output_cost_p
 def _plain(column: str, value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value)
-    return without_credentials(value) if column == "api_base" else value
+    return urls.without_credentials(value) if column == "api_base" else value
 
 
 def _key(row: Sequence[Any]) -> dict[str, Any]:

@@ -50,6 +50,8 @@ _SERVERS_INFO = frozenset(
 _FROM_TABLE = re.compile(r"cost|^max_.*tokens$|^support|^(litellm_provider|mode|tpm|rpm|output_vector_size)$")
 #: Seconds between two looks at a replica.
 POLL = 0.5
+#: Seconds that a deployment of another run may take from the database to the proxy's list.
+APPEARS_WITHIN = 10
 _PLACES = ("litellm_params", "model_info")
 
 
@@ -168,9 +170,20 @@ class ModelResource(Planner):
 
     def _create(self, wanted: Wanted, body: dict[str, Any]) -> None:
         identity = body["model_info"]["id"]
-        self._discreetly(
-            wanted, lambda: self.client.create("/model/new", body, took_effect=lambda: self._has(identity))
-        )
+        try:
+            self._discreetly(
+                wanted, lambda: self.client.create("/model/new", body, took_effect=lambda: self._has(identity))
+            )
+        except LiteLLMError as failure:
+            # Another run that makes the same one at this moment has it in the database before it is listed.
+            if failure.status != 500 or not self._appears(identity):
+                raise
+
+    def _appears(self, identity: str) -> bool:
+        ends = time.monotonic() + APPEARS_WITHIN
+        while not (there := self._has(identity)) and time.monotonic() < ends:
+            time.sleep(POLL)
+        return there
 
     def _discreetly(self, wanted: Wanted, call: Callable[[], Any]) -> Any:
         """The answer of a call whose error message could repeat the secrets that were sent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils import derive, ownership
+from ansible_collections.rhpds.litemaas.plugins.module_utils import derive, ownership, urls
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.hidden import is_secret, text_of
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.wanted import (
     PER_MILLION,
@@ -348,12 +348,7 @@ def _param(name: str, before: Any, after: Any) -> Change:
 
 def _shown(value: Any) -> Any:
     """A parameter as it may be shown: a URL such as api_base may hold a password."""
-    if not isinstance(value, str) or "://" not in value or not set(value) & set("@?"):
-        return value
-    # Imported for such a URL only, as it takes the database driver along.
-    from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import without_credentials
-
-    return without_credentials(value)
+    return urls.without_credentials(value) if isinstance(value, str) and set(value) & set("@?") else value
 
 
 def names_in(record: Mapping[str, Any], kind: str) -> set[str]:
