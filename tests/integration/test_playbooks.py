@@ -65,7 +65,14 @@ def test_a_key_from_its_making_to_its_end(
 ) -> None:
     path = tmp_path / "keys.json"
     alias = prefix + 'it\'s "q"'
-    wanted = {"alias": alias, "guid": prefix, "models": [model], "duration": "36h", "max_budget": 5, "file": str(path)}
+    wanted = {
+        "alias": alias,
+        "guid": prefix,
+        "models": [model],
+        "duration": "36h",
+        "max_budget": 5000,
+        "file": str(path),
+    }
     check = keys("create", wanted, check=True, verbosity=3, diff=True)
     assert check.rc == 0, check.output
     assert (said(check), litellm.keys(prefix), path.exists()) == ("1 virtual key: 1 to create", [], False)

@@ -6,8 +6,9 @@
 It starts stacks of its own, beside one that may be in use, and stops them however the run ends. What is tested on a
 LiteLLM version waits for its servers half of the time, so both versions are tested side by side, each on its own stack.
 
-A few integration tests that fail are run once more by themselves: two proxies, two databases and the tests share the
-machine, and a server that is late for once says nothing of the code. What passes only then is named at the end.
+A few integration tests that fail are run once more by themselves, and molecule from its beginning: two proxies, two
+databases and the tests share the machine, and a server that is late for once says nothing of the code. What passes only
+then is named at the end.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SUMMARY = re.compile(r"^=+ (?P<counts>[^=]*\d+ (?:passed|failed|error)[^=]*) in 
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$")
 # More than these are not chance.
 MAY_FAIL_ONCE = 3
+LAST_FAILED = "--last-failed tests/integration tests/stack"
 COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
 
 
@@ -134,8 +136,9 @@ class Run:
         try:
             try:
                 self.step("stack-up", version)
-                self.integration(version)
-                self.step("molecule", version)
+                # starting and killing stacks takes 90 s and is the same whichever version runs in them
+                self.twice("integration", version, STACK_TEST_STARTS="1" if version == VERSIONS[0] else "")
+                self.twice("molecule", version)
             finally:
                 self.step("stack-down", version)
         except BaseException:
@@ -144,21 +147,21 @@ class Run:
         finally:
             self.done(version)
 
-    def integration(self, version: str) -> None:
-        """The integration tests, and where only a few fail, these once more."""
-        # starting and killing stacks takes 90 s and is the same whichever version runs in them
-        starts = {"STACK_TEST_STARTS": "1" if version == VERSIONS[0] else ""}
+    def twice(self, target: str, version: str, **variables: str) -> None:
+        """One step, and where little of it fails, that once more."""
         try:
-            self.step("integration", version, **starts)
+            self.step(target, version, **variables)
         except Failed:
-            lost = self.lost[version]
+            # pytest names what failed; molecule begins anew.
+            named = target == "integration"
+            lost = self.lost[version] if named else [target]
             if self.ended.is_set() or not 0 < len(lost) <= MAY_FAIL_ONCE:
                 raise
-            self.step("integration", version, ARGS="--last-failed tests/integration tests/stack", **starts)
+            self.step(target, version, **({"ARGS": LAST_FAILED} if named else {}), **variables)
             with self.lock:
-                self.failed -= len(lost)
-                self.passed_again += [f"{test} (LiteLLM {version})" for test in lost]
-                first = [name for name, _taken, _outcome in self.times].index(f"integration (LiteLLM {version})")
+                self.failed -= len(lost) if named else 0
+                self.passed_again += [f"{one} (LiteLLM {version})" for one in lost]
+                first = [name for name, _taken, _outcome in self.times].index(f"{target} (LiteLLM {version})")
                 self.times[first] = (*self.times[first][:2], "again")
 
     def count(self, line: str) -> None:

@@ -77,13 +77,33 @@ echo '{named}'; echo '=== {failures} failed, {10 - failures} passed in 9.00s ===
     monkeypatch.setenv("ARGS", "inherited, and not meant for this")
     run, version = run_all.Run(), run_all.VERSIONS[0]
     if closing.endswith(" 0 failed"):
-        run.integration(version)
+        run.twice("integration", version)
     else:
         with pytest.raises(run_all.Failed):
-            run.integration(version)
+            run.twice("integration", version)
     assert (run.passed, run.failed) == counts
     run.report(1.0)
     told = capsys.readouterr().out
     assert told.splitlines()[-1] == closing
     name = f"passed when run again by itself: tests/integration/test_a.py::test_0[a b] (LiteLLM {version})"
     assert (name in told) == (not run.failed)
+
+
+@pytest.mark.parametrize("works", [2, 3])
+def test_molecule_has_a_second_try(
+    works: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = tmp_path / "make"
+    make.write_text(f"#!/bin/sh\necho x >> {tmp_path}/tries; [ $(wc -l < {tmp_path}/tries) -ge {works} ]\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("MAKE", str(make))
+    run, version = run_all.Run(), run_all.VERSIONS[1]
+    if works == 2:
+        run.twice("molecule", version)
+    else:
+        with pytest.raises(run_all.Failed):
+            run.twice("molecule", version)
+    run.report(1.0)
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == f"0 passed, {0 if works == 2 else 2} failed"
+    assert (f"failed, and passed when run again by itself: molecule (LiteLLM {version})" in told) == (works == 2)
