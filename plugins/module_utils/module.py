@@ -6,18 +6,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils import urls
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError, redact
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import secret_texts
-
-#: The user and password of a URL, with what makes them unlike any other text.
-_USER = re.compile(r"//([^/?#\s]+)@")
 
 
 class LiteMaaSModule(AnsibleModule):
@@ -109,7 +106,8 @@ def _nested_secrets(params: dict[str, Any]) -> Iterator[str]:
 def _users_of_urls(value: Any) -> Iterator[str]:
     """What URLs hold of users and passwords, wherever in the options they are."""
     if isinstance(value, str):
-        for user in _USER.findall(value):
+        for user in urls.users_in(value):
+            # With what makes it unlike any other text.
             yield f"//{user}@"
             password = user.partition(":")[2]
             if not _is_placeholder(password):

@@ -18,7 +18,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
 MANAGER = "rhpds.litemaas"
 #: Where the names of the fields that we set, and fingerprints of secrets, are kept.
 RECORD = "rhpds_litemaas"
-#: What we write into a key's metadata beside what is declared.
+#: What we write into metadata beside what is declared.
 KEPT = frozenset({"managed_by", "scope", "guid", "uuid", RECORD})
 #: In model_info of a temporary deployment: the id of the one that it stands in for while that is made anew.
 REPLACEMENT_OF = "rhpds_replacement_of"

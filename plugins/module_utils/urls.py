@@ -2,11 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Addresses as they may be shown. Pure."""
+"""What of an address may be shown. Pure."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_USER = re.compile(r"//([^/?#\s]+)@")
+
+
+def users_in(text: str) -> list[str]:
+    """Users, with their passwords, of the URLs in a text: ``user:password``."""
+    return _USER.findall(text)
 
 
 def without_credentials(text: Any) -> Any:

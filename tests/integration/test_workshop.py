@@ -496,35 +496,35 @@ def test_the_database_where_the_proxy_fails(lab: labs.Lab, faults: FaultProxy, s
     assert lab.keys() == {}
 
 
+class Bastions:
+    """A group of one, on this machine, and its profile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.profile = folder / "litemaas.sh"
+        self._inventory = folder / "hosts"
+        self._inventory.write_text("[bastions]\nbastion ansible_connection=local\n")
+
+    def variables(self, **more: str) -> dict[str, Any]:
+        bastion = {"path": str(self.profile), "become": False, **more}
+        return {
+            "role": {"write_bastion_profile": True},
+            **{f"ocp4_workload_litellm_bastion_profile_{name}": value for name, value in bastion.items()},
+            "arguments": ("--inventory", str(self._inventory)),
+        }
+
+
 def test_the_bastions_get_their_profile(lab: labs.Lab, tmp_path: Path) -> None:
-    inventory = tmp_path / "hosts"
-    inventory.write_text("[bastions]\nbastion ansible_connection=local\n")
-    profile = tmp_path / "litemaas.sh"
-    lab.good(
-        role={"write_bastion_profile": True},
-        ocp4_workload_litellm_bastion_profile_path=str(profile),
-        ocp4_workload_litellm_bastion_profile_become=False,
-        arguments=("--inventory", str(inventory)),
-    )
-    assert lab.data["litellm_virtual_key"] in profile.read_text()
+    bastions = Bastions(tmp_path)
+    lab.good(**bastions.variables())
+    assert lab.data["litellm_virtual_key"] in bastions.profile.read_text()
 
 
 def test_the_bastions_get_the_profile_of_whom_the_item_names(lab: labs.Lab, tmp_path: Path) -> None:
-    inventory = tmp_path / "hosts"
-    inventory.write_text("[bastions]\nbastion ansible_connection=local\n")
-    profile = tmp_path / "litemaas.sh"
-    bastion = {"path": str(profile), "become": False, "user": "user2"}
-    variables: dict[str, Any] = {
-        "num_users": 2,
-        "role": {"write_bastion_profile": True},
-        **{f"ocp4_workload_litellm_bastion_profile_{name}": value for name, value in bastion.items()},
-        "arguments": ("--inventory", str(inventory)),
-    }
-    lab.good(**variables)
-    assert lab.data["users"]["user2"]["litellm_virtual_key"] in profile.read_text()
-    assert lab.good(**variables).changed == 0
-    variables["ocp4_workload_litellm_bastion_profile_user"] = "user9"
-    nobody = lab.run(**variables)
+    bastions = Bastions(tmp_path)
+    lab.good(num_users=2, **bastions.variables(user="user2"))
+    assert lab.data["users"]["user2"]["litellm_virtual_key"] in bastions.profile.read_text()
+    assert lab.good(num_users=2, **bastions.variables(user="user2")).changed == 0
+    nobody = lab.run(num_users=2, **bastions.variables(user="user9"))
     assert nobody.rc != 0
     assert "the user data of participant user9 have no" in nobody.output
 

@@ -71,7 +71,8 @@ EMPTY: dict[str, Any] = {"models": [], "blocked": False}
 LONGEST = 255
 #: Keys that an error names; the rest is counted.
 NAMED = 3
-_RESERVED_METADATA = frozenset({"managed_by", "scope", "guid", ownership.RECORD})
+#: A team has no uuid of ours.
+_RESERVED_METADATA = ownership.KEPT - {"uuid"}
 _LARGEST = {"tpm_limit": 2**63 - 1, "rpm_limit": 2**63 - 1, "max_budget": 1e15, "soft_budget": 1e15}
 #: In an observed row: the keys with its team_id, read where the team is to go.
 KEYS = "rhpds_keys"
