@@ -22,6 +22,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.attributes
+  - rhpds.litemaas.cluster
 attributes:
   action_group:
     support: none
@@ -59,35 +60,6 @@ options:
       - Password of O(db_user).
       - Left out, E(POSTGRES_PASSWORD) of the pod's containers, also where it comes from a Secret.
     type: str
-  kubeconfig:
-    description:
-      - Path of a kubeconfig, for O(pod).
-      - Without it and without O(host), the user's own, or the account of the pod that the module itself runs in.
-      - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG).
-    type: path
-  host:
-    description:
-      - Address of the API server, for O(pod) without O(kubeconfig).
-      - Falls back to the environment variable E(K8S_AUTH_HOST).
-    type: str
-  api_key:
-    description:
-      - Token to authenticate with at O(host).
-      - Falls back to the environment variable E(K8S_AUTH_API_KEY).
-    type: str
-  validate_certs:
-    description:
-      - Whether to verify the API server's certificate.
-      - Falls back to the environment variable E(K8S_AUTH_VERIFY_SSL).
-    type: bool
-    default: true
-    aliases: [verify_ssl]
-  ca_cert:
-    description:
-      - CA bundle to verify the API server's certificate with.
-      - Falls back to the environment variable E(K8S_AUTH_SSL_CA_CERT).
-    type: path
-    aliases: [ssl_ca_cert]
   guid:
     description:
       - The lab whose keys go, those that carry the mark of this collection and this guid.
@@ -127,7 +99,6 @@ options:
     default: 300
 requirements:
   - psycopg2 2.8 or later (on the host that runs the module; C(psycopg2-binary) will do)
-  - kubernetes 24.2.0 or later (on the host that runs the module; for O(pod))
 notes:
   - Nobody tells the proxy. Its replicas may honour the keys for a while, as they cache them, by default for a minute.
   - No key's value is read or written; the database has their sha256 only.
@@ -210,6 +181,7 @@ from ansible.module_utils.basic import env_fallback, missing_required_lib
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import derive
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import tunnel
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import key_rows
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
 from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
@@ -233,20 +205,7 @@ def main():
             "database": {"type": "str", "default": "litellm"},
             "db_user": {"type": "str"},
             "db_password": {"type": "str", "no_log": True},
-            "kubeconfig": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
-            "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
-            "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
-            "validate_certs": {
-                "type": "bool",
-                "default": True,
-                "aliases": ["verify_ssl"],
-                "fallback": (env_fallback, ["K8S_AUTH_VERIFY_SSL"]),
-            },
-            "ca_cert": {
-                "type": "path",
-                "aliases": ["ssl_ca_cert"],
-                "fallback": (env_fallback, ["K8S_AUTH_SSL_CA_CERT"]),
-            },
+            **SPEC,
             "guid": {"type": "str", "required": True},
             "legacy_aliases": {"type": "list", "elements": "str", "default": []},
             "tokens": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -276,7 +235,7 @@ def work(module, params):
                 lock_timeout=params["lock_timeout"],
                 statement_timeout=params["statement_timeout"],
             )
-    except (database.DatabaseError, tunnel.TunnelError, ValueError) as failure:
+    except (database.DatabaseError, ClusterError, ValueError) as failure:
         return {"failed": True, "changed": False, "msg": str(failure)}
     result = report.result("virtual key", steps, check_mode=module.check_mode, describe=key_rows.describe)
     if result["changed"]:
@@ -290,10 +249,7 @@ def connected(module, params):
     if not params["pod"]:
         yield database.connect(params["litellm_dsn"], connect_timeout=timeout, option="litellm_dsn")
         return
-    cluster = tunnel.Cluster(
-        **{name: params[name] for name in ("kubeconfig", "host", "api_key", "validate_certs", "ca_cert")}
-    )
-    port = tunnel.PodPort(cluster.api(), params["namespace"], params["pod"])
+    port = tunnel.PodPort(Cluster.from_params(params).api(), params["namespace"], params["pod"])
     user, password = params["db_user"], params["db_password"]
     if password is None:
         found = port.environment("POSTGRES_USER", "POSTGRES_PASSWORD")
@@ -307,7 +263,7 @@ def connected(module, params):
             yield database.connect(dsn, connect_timeout=timeout, option=port.name)
         except database.DatabaseError as failure:
             if port.trouble:
-                raise tunnel.TunnelError(f"{port.trouble} ({failure})") from None
+                raise ClusterError(f"Connect to {port.name}", f"{port.trouble} ({failure})") from None
             raise
 
 

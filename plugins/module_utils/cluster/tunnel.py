@@ -11,72 +11,32 @@ near end is a Unix socket in a folder of our own, not a port that any local user
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    TIMEOUT,
+    advice,
+    library,
+    spoken,
+    words,
+)
+
 PORT = 5432
-#: Seconds to wait for the API server's answers.
-TIMEOUT = 30
-
-
-class TunnelError(Exception):
-    """What was tried, what the cluster said, what to do. Holds no secret."""
-
-
-def library(name: str = "kubernetes") -> Any:
-    """The Python client, or a part of it; loaded when it is needed, as that takes a second. Raises TunnelError."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as failure:
-        raise TunnelError(
-            f"Connect to the cluster: the Python library kubernetes is missing ({failure}). Install it for the Python"
-            " that runs the module, or give litellm_dsn"
-        ) from None
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """How to reach the API server; what is not given comes from the kubeconfig, or from the pod that we run in."""
-
-    kubeconfig: str | None = None
-    host: str | None = None
-    api_key: str | None = None
-    validate_certs: bool = True
-    ca_cert: str | None = None
-
-    def api(self) -> Any:
-        """A client of the core API. Raises TunnelError."""
-        kubernetes = library()
-        try:
-            if self.host and not self.kubeconfig:
-                settings = kubernetes.client.Configuration(host=self.host)
-                settings.api_key = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-            else:
-                settings = kubernetes.client.Configuration()
-                kubernetes.config.load_config(config_file=self.kubeconfig, client_configuration=settings)
-        except (kubernetes.config.ConfigException, OSError) as failure:
-            raise TunnelError(f"Connect to the cluster: {failure}. Give host and api_key, or kubeconfig") from None
-        if not self.validate_certs:
-            settings.verify_ssl = False
-            library("urllib3").disable_warnings()
-        if self.ca_cert:
-            settings.ssl_ca_cert = self.ca_cert
-        return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(settings))
+RIGHTS = "get on pods and secrets, and create and get on pods/portforward"
 
 
 class PodPort:
     """A port of a pod.
 
     Args:
-        api: see :meth:`Cluster.api`.
+        api: see :meth:`~.client.Cluster.api`.
         pod: the pod's name.
     """
 
@@ -101,7 +61,7 @@ class PodPort:
                     listener.shutdown(socket.SHUT_RDWR)
 
     def environment(self, *names: str) -> dict[str, str]:
-        """Variables of the pod's containers, those out of Secrets too. Raises TunnelError."""
+        """Variables of the pod's containers, those out of Secrets too. Raises ClusterError."""
         found: dict[str, str] = {}
         for container in self._read(f"pods/{self.pod}")["spec"]["containers"]:
             for entry in container.get("env") or ():
@@ -121,11 +81,9 @@ class PodPort:
     def _read(self, what: str) -> dict[str, Any]:
         kind, name = what.split("/", 1)
         read = self.api.read_namespaced_pod if kind == "pods" else self.api.read_namespaced_secret
-        try:
+        with spoken(f"Read {what} in {self.namespace}", RIGHTS):
             answer = read(name, self.namespace, _preload_content=False, _request_timeout=TIMEOUT)
             return dict(json.loads(answer.data))
-        except Exception as failure:  # noqa: BLE001  the client lets urllib3's through, and those of its TLS library
-            raise TunnelError(f"Read {what} in {self.namespace}: {_words(failure)}. {_advice(failure)}") from None
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
@@ -142,7 +100,7 @@ class PodPort:
                     self.api.connect_get_namespaced_pod_portforward, self.pod, self.namespace, ports=str(self.port)
                 )
             except Exception as failure:  # noqa: BLE001  shown by whoever finds the connection closed
-                self.trouble = f"Forward port {self.port} of {self.name}: {_words(failure)}. {_advice(failure)}"
+                self.trouble = f"Forward port {self.port} of {self.name}: {words(failure)}. {advice(failure, RIGHTS)}"
                 return
             far = forward.socket(self.port)
             threading.Thread(target=_send, args=(near, far), daemon=True).start()
@@ -168,22 +126,3 @@ def _copy(source: Any, target: Any) -> None:
 def _end(one: Any) -> None:
     with suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
-
-
-def _words(failure: BaseException) -> str:
-    if isinstance(failure, library("kubernetes.client").ApiException):
-        with suppress(ValueError, TypeError, KeyError):
-            return f"HTTP {failure.status}: {json.loads(failure.body)['message']}"
-        return f"HTTP {failure.status}: {' '.join(str(failure.reason).split())[:300]}"
-    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
-
-
-def _advice(failure: BaseException) -> str:
-    status = getattr(failure, "status", None)
-    if status == 401:
-        return "Check api_key, or the account in the kubeconfig"
-    if status == 403:
-        return "The account needs get on pods and secrets, and create and get on pods/portforward, in that namespace"
-    if "CERTIFICATE" in str(failure):
-        return "Give the cluster's CA bundle as ca_cert, or turn validate_certs off"
-    return "Check pod and namespace" if status == 404 else "Check the API server's address and that the pod runs"

@@ -1,0 +1,169 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Kubernetes API server: how to reach it, its clients, its errors in words.
+
+The Python client takes a second to load, so nothing here imports it before it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ansible.module_utils.basic import env_fallback
+
+#: Seconds to wait for the API server's answers.
+TIMEOUT = 30
+#: Where the variables of AgnosticD and kubernetes.core are found; documentation: doc_fragments/cluster.py
+SPEC: dict[str, dict[str, Any]] = {
+    "kubeconfig": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
+    "context": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_CONTEXT"])},
+    "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
+    "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
+    "validate_certs": {
+        "type": "bool",
+        "default": True,
+        "aliases": ["verify_ssl"],
+        "fallback": (env_fallback, ["K8S_AUTH_VERIFY_SSL"]),
+    },
+    "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"], "fallback": (env_fallback, ["K8S_AUTH_SSL_CA_CERT"])},
+}
+
+
+class ClusterError(Exception):
+    """What was tried, what the cluster said, what to do. Holds no secret.
+
+    Attributes:
+        status: the API server's HTTP status; 0 where it did not answer.
+    """
+
+    def __init__(self, attempt: str, words: str, advice: str = "", status: int = 0) -> None:
+        self.attempt, self.words, self.advice, self.status = attempt, words, advice, status
+        text = f"{attempt}: {words}"
+        super().__init__(f"{text.rstrip('.')}. {advice}" if advice else text)
+
+
+def library(name: str = "kubernetes") -> Any:
+    """The Python client, or a part of it. Raises ClusterError."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as failure:
+        raise ClusterError(
+            "Connect to the cluster",
+            f"the Python library {name.split('.')[0]} is missing ({failure})",
+            "Install it for the Python that runs the module",
+        ) from None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How to reach the API server; what is not given comes from the kubeconfig, or from the pod that we run in."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    host: str | None = None
+    api_key: str | None = None
+    validate_certs: bool = True
+    ca_cert: str | None = None
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Cluster:
+        """From options of :data:`SPEC`, among others."""
+        given = {field.name: params[field.name] for field in fields(cls) if params.get(field.name) is not None}
+        return cls(**given)
+
+    def client(self) -> Any:
+        """A ``kubernetes.client.ApiClient``. Raises ClusterError."""
+        kubernetes = library()
+        try:
+            if self.host and not self.kubeconfig:
+                settings = kubernetes.client.Configuration(host=self.host)
+                settings.api_key = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+            else:
+                settings = kubernetes.client.Configuration()
+                kubernetes.config.load_config(
+                    config_file=self.kubeconfig, context=self.context, client_configuration=settings
+                )
+        except (kubernetes.config.ConfigException, OSError) as failure:
+            raise ClusterError(
+                "Connect to the cluster", str(failure), "Give host and api_key, or kubeconfig (see K8S_AUTH_…)"
+            ) from None
+        if not self.validate_certs:
+            settings.verify_ssl = False
+            library("urllib3").disable_warnings()
+        if self.ca_cert:
+            settings.ssl_ca_cert = self.ca_cert
+        return kubernetes.client.ApiClient(settings)
+
+    def api(self) -> Any:
+        """A client of the core API. Raises ClusterError."""
+        return library().client.CoreV1Api(self.client())
+
+    def dynamic(self) -> Any:
+        """A client of every kind that the server has, OpenShift's too. Raises ClusterError."""
+        try:
+            dynamic = importlib.import_module("openshift.dynamic")
+        except ImportError:  # a thin layer over its parent, which does as well
+            dynamic = library("kubernetes.dynamic")
+        with spoken("Ask the API server what it has"):
+            return dynamic.DynamicClient(self.client())
+
+
+@contextmanager
+def spoken(attempt: str, rights: str = "") -> Iterator[None]:
+    """Turns whatever the client raises into a ClusterError.
+
+    Args:
+        attempt: what is tried, on which object, for example ``Read Secret litellm-secret in litemaas``.
+        rights: what the account needs for it, for example ``get on secrets``.
+    """
+    try:
+        yield
+    except ClusterError:
+        raise
+    except Exception as failure:
+        # the client lets urllib3's through, and those of its TLS library
+        if not is_from_cluster(failure):
+            raise
+        raise ClusterError(attempt, words(failure), advice(failure, rights), status(failure)) from None
+
+
+def is_from_cluster(failure: BaseException) -> bool:
+    """Whether a failure is the API server's, or of the way there, and none of our own."""
+    origin = type(failure).__module__.partition(".")[0]
+    return isinstance(failure, OSError) or origin in ("kubernetes", "openshift", "urllib3", "websocket")
+
+
+def status(failure: BaseException) -> int:
+    """The API server's HTTP status; 0 where it did not answer."""
+    found = getattr(failure, "status", None)
+    return found if isinstance(found, int) else 0
+
+
+def words(failure: BaseException) -> str:
+    """What the API server said, on one line."""
+    if status(failure):
+        with suppress(ValueError, TypeError, KeyError):
+            return f"HTTP {status(failure)}: {json.loads(failure.body)['message']}"  # type: ignore[attr-defined]
+        return f"HTTP {status(failure)}: {' '.join(str(getattr(failure, 'reason', '')).split())[:300]}"
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
+
+
+def advice(failure: BaseException, rights: str = "") -> str:
+    """What to do about it."""
+    code = status(failure)
+    if code == 401:
+        return "Check api_key, or the account in the kubeconfig"
+    if code == 403:
+        return f"The account needs {rights} there" if rights else "The account lacks the right that is named"
+    if "CERTIFICATE" in str(failure):
+        return "Give the cluster's CA bundle as ca_cert, or turn validate_certs off"
+    if code == 404:
+        return "Check name and namespace"
+    return "Check the API server's address and that it answers" if not code else ""
