@@ -71,7 +71,7 @@ install: ## Build the collection and install it for .venv/bin/ansible-playbook, 
 	export ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS); \
 	mkdir -p $(BUILD) $(COLLECTIONS); \
 	ansible-galaxy collection build --force --output-path $(BUILD) .; \
-	ansible-galaxy collection install --requirements-file requirements.yml --collections-path $(COLLECTIONS); \
+	$(PYTHON) tests/tools/dependencies.py $(COLLECTIONS); \
 	ansible-galaxy collection install --force --offline --collections-path $(COLLECTIONS) \
 		$(BUILD)/rhpds-litemaas-$(VERSION).tar.gz
 

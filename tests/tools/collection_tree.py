@@ -4,9 +4,10 @@
 """Make this checkout importable and loadable as ``ansible_collections.rhpds.litemaas``.
 
 Ansible and Python find a collection only under ``ansible_collections/<namespace>/<name>``, and a checkout lies
-anywhere. So ``.cache/tree`` holds a folder of that shape with a link back to the checkout. Units, mypy, ansible-lint,
-antsibull and pytest started by hand all use it; what is edited is what runs. (``make integration`` and ``make
-molecule`` use the built and installed collection instead, so that a file left out of the build is noticed.)
+anywhere. So ``.cache/tree`` holds a folder of that shape with a link back to the checkout, and beside it links to the
+collections that this one uses. Units, mypy, ansible-lint, antsibull and pytest started by hand all use it; what is
+edited is what runs. (``make integration`` and ``make molecule`` use the built and installed collection instead, so that
+a file left out of the build is noticed.)
 
     python3 tests/tools/collection_tree.py      makes it and prints its path
 """
@@ -14,8 +15,13 @@ molecule`` use the built and installed collection instead, so that a file left o
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import dependencies
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TREE = CHECKOUT / ".cache" / "tree"
@@ -31,6 +37,7 @@ def ensure() -> Path:
             fresh = Path(folder) / "link"
             fresh.symlink_to(target)
             fresh.replace(link)  # in one step: another run may be reading it
+    dependencies.link(TREE)
     return TREE
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import collection_tree
+import dependencies
 import pythons
 import venvs
 
@@ -112,6 +113,7 @@ def main() -> int:
     # One folder a checkout: two checkouts may be tested at once.
     folder = venvs.cache_dir() / "sanity" / hashlib.sha256(bytes(collection_tree.CHECKOUT)).hexdigest()[:12]
     target = folder / "ansible_collections" / "rhpds" / "litemaas"
+    dependencies.copy(folder)
     home = venvs.cache_dir() / "sanity" / "home"
     environment = private_home(home)
     write_bootstrap(home / ".ansible" / "test" / "cache", environment_path)
