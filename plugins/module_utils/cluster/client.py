@@ -14,7 +14,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from ansible.module_utils.basic import env_fallback
 
@@ -96,6 +99,7 @@ class Cluster:
             ) from None
         if not self.validate_certs:
             settings.verify_ssl = False
+        if not settings.verify_ssl:  # a kubeconfig may say so too
             library("urllib3").disable_warnings()
         if self.ca_cert:
             settings.ssl_ca_cert = self.ca_cert
@@ -105,6 +109,10 @@ class Cluster:
         """A client of the core API. Raises ClusterError."""
         return library().client.CoreV1Api(self.client())
 
+    def rest(self) -> Rest:
+        """Requests in JSON, for any kind whose path is known. Raises ClusterError."""
+        return Rest(self.client())
+
     def dynamic(self) -> Any:
         """A client of every kind that the server has, OpenShift's too. Raises ClusterError."""
         try:
@@ -113,6 +121,99 @@ class Cluster:
             dynamic = library("kubernetes.dynamic")
         with spoken("Ask the API server what it has"):
             return dynamic.DynamicClient(self.client())
+
+
+class Rest:
+    """Requests to the API server with its own words: paths and JSON, no classes for each kind, no discovery.
+
+    Attributes:
+        now: the API server's time at its last answer, so that ages don't depend on this machine's clock.
+        requests: how many were made.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.now = datetime.now(timezone.utc)
+        self.requests = 0
+
+    def get(self, path: str, rights: str = "", **query: str) -> dict[str, Any]:
+        """An object, or a list of them, for example ``/api/v1/namespaces/litemaas/pods``. Raises ClusterError."""
+        return self.request("GET", path, query=query, rights=rights)
+
+    def find(self, path: str, rights: str = "", **query: str) -> dict[str, Any] | None:
+        """The same, or None where there is no such object, or no such kind."""
+        try:
+            return self.get(path, rights, **query)
+        except ClusterError as failure:
+            if failure.status == 404:
+                return None
+            raise
+
+    def text(self, path: str, rights: str = "", **query: str) -> str:
+        """What is no JSON: a container's log. Raises ClusterError."""
+        return self._send("GET", path, None, query, rights, {}).decode("utf-8", "replace")
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        rights: str = "",
+    ) -> dict[str, Any]:
+        """One request; the answer's body.
+
+        Args:
+            rights: what the account needs for it, for example ``get on secrets``; named when it is refused.
+
+        Raises:
+            ClusterError: refused (with the status), or not answered (status 0).
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"accept": accept} | ({"content-type": content_type} if body is not None else {})
+        answer = self._send(method, path, data, query or {}, rights, headers)
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            raise ClusterError(
+                f"{method} {path}", f"no JSON in the answer: {' '.join(answer[:80].decode('utf-8', 'replace').split())}"
+            ) from None
+        return dict(found)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        query: Mapping[str, str],
+        rights: str,
+        headers: Mapping[str, str],
+    ) -> bytes:
+        # Beside ApiClient.call_api, whose parameters changed between releases; the pool has its TLS and proxy settings.
+        settings = self._client.configuration
+        url = f"{settings.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        self.requests += 1
+        with spoken(f"{method} {path}", rights):
+            account = {one["key"]: one["value"] for one in settings.auth_settings().values() if one["value"]}
+            answer = self._client.rest_client.pool_manager.request(
+                method, url, body=data, headers={**headers, **account}, timeout=TIMEOUT, retries=False
+            )
+            with suppress(TypeError, ValueError):
+                self.now = parsedate_to_datetime(answer.headers.get("date"))
+            if answer.status >= 300:
+                raise Refused(answer)
+            return bytes(answer.data)
+
+
+class Refused(OSError):
+    """An answer that is none: for :func:`spoken`."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer.status)
+        self.status, self.body, self.reason = answer.status, answer.data, answer.reason
 
 
 @contextmanager
