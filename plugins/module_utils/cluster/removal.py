@@ -1,0 +1,240 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Removing what this collection has made in a cluster: all of it, or what a deploy doesn't want any more.
+
+What goes carries our label. What nobody marked stays, and so does a namespace that somebody else made or uses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import CREATED, is_volume
+from ansible_collections.rhpds.litemaas.plugins.module_utils.ownership import MANAGER
+
+MARK = "app.kubernetes.io/managed-by"
+#: On what lies outside of the namespace: whose it is.
+WHOSE = "rhpds.litemaas/namespace"
+#: Kind → where it is found, newest version first. Workloads first, then what they use.
+KINDS = {
+    "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "apis/autoscaling/v1"),
+    "CronJob": ("apis/batch/v1", "apis/batch/v1beta1"),
+    "Job": ("apis/batch/v1",),
+    "Deployment": ("apis/apps/v1",),
+    "StatefulSet": ("apis/apps/v1",),
+    "Route": ("apis/route.openshift.io/v1",),
+    "Ingress": ("apis/networking.k8s.io/v1",),
+    "ServiceMonitor": ("apis/monitoring.coreos.com/v1",),
+    "PodDisruptionBudget": ("apis/policy/v1", "apis/policy/v1beta1"),
+    "Service": ("api/v1",),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1",),
+    "RoleBinding": ("apis/rbac.authorization.k8s.io/v1",),
+    "Role": ("apis/rbac.authorization.k8s.io/v1",),
+    "ConfigMap": ("api/v1",),
+    "ServiceAccount": ("api/v1",),
+    "PersistentVolumeClaim": ("api/v1",),
+    "Secret": ("api/v1",),
+}
+PLURALS = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
+#: What a volume can't be used again without, and what says where its backups are.
+WITH_VOLUME = ("PersistentVolumeClaim", "Secret", "ConfigMap/litemaas-backups")
+#: Kinds that a deploy never takes away: there is no way back.
+PRECIOUS = ("PersistentVolumeClaim", "Secret")
+#: What every namespace gets from the cluster.
+GIVEN = {
+    "ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"),
+    "ServiceAccount": ("default", "builder", "deployer"),
+    "RoleBinding": ("system:deployers", "system:image-builders", "system:image-pullers", "admin"),
+}
+GIVEN_SECRETS = ("kubernetes.io/service-account-token", "kubernetes.io/dockercfg")
+FOREGROUND_WAIT = 0.5
+
+
+@dataclass
+class Found:
+    """An object that may go."""
+
+    kind: str
+    name: str
+    path: str
+    body: Mapping[str, Any]
+
+    @property
+    def shown(self) -> str:
+        """``Kind/name``."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def ours(self) -> bool:
+        """Whether it carries our label, or is our database's volume."""
+        labels = self.body["metadata"].get("labels") or {}
+        return labels.get(MARK) == MANAGER or (self.kind == "PersistentVolumeClaim" and is_volume(self.body))
+
+    @property
+    def given(self) -> bool:
+        """Whether the cluster itself put it there, or makes it of another object."""
+        metadata = self.body["metadata"]
+        return (
+            self.name in GIVEN.get(self.kind, ())
+            or (self.kind == "Secret" and self.body.get("type") in GIVEN_SECRETS)
+            or bool(metadata.get("ownerReferences"))
+        )
+
+    @property
+    def from_deploy(self) -> bool:
+        """Whether a deploy has applied it, not another part of this collection."""
+        return any(entry.get("manager") == MANAGER for entry in self.body["metadata"].get("managedFields") or [])
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it is a Job that hasn't ended."""
+        status = self.body.get("status") or {}
+        ended = {one["type"] for one in status.get("conditions") or [] if one.get("status") == "True"}
+        return self.kind == "Job" and not ended & {"Complete", "Failed"}
+
+
+@dataclass
+class Outcome:
+    """What went, or would go, and what stays.
+
+    Attributes:
+        namespace: ``removed``, ``absent``, or why it stays.
+    """
+
+    removed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    namespace: str = ""
+
+
+class Removal:
+    """Reads and removes in one namespace."""
+
+    def __init__(self, client: Rest, namespace: str, check: bool = False, timeout: float = 300) -> None:
+        self.client, self.namespace, self.check = client, namespace, check
+        self.ends = time.monotonic() + timeout
+
+    def leftovers(self, wanted: Collection[str], obsolete: Collection[str]) -> Outcome:
+        """Removes what an earlier deploy applied and this one doesn't want, and what is obsolete by name.
+
+        Jobs that are at work stay, Secrets and volumes always do. Raises ClusterError.
+        """
+        going = [
+            one
+            for one in self._all([kind for kind in KINDS if kind not in PRECIOUS])
+            if one.shown not in wanted
+            and not one.at_work
+            and not one.body["metadata"].get("ownerReferences")
+            and ((one.ours and one.from_deploy) or one.shown in obsolete)
+        ]
+        self._remove(going)
+        return Outcome([one.shown for one in going])
+
+    def everything(self, keep_volume: bool = False) -> Outcome:
+        """Removes all that is ours, and the namespace where we made it and nobody else uses it. Raises ClusterError."""
+        outcome = Outcome()
+        space = self.client.find(f"/api/v1/namespaces/{quote(self.namespace)}", "get on namespaces")
+        found = self._all(KINDS) if space else []
+        ours = [one for one in found if one.ours]
+        kept = [one for one in ours if keep_volume and (one.kind in WITH_VOLUME or one.shown in WITH_VOLUME)]
+        going = [one for one in ours if one not in kept] + self._outside()
+        self._remove(going)
+        outcome.removed, outcome.kept = [one.shown for one in going], [one.shown for one in kept]
+        foreign = [one.shown for one in found if not one.ours and not one.given]
+        outcome.namespace = self._namespace(space, kept, foreign)
+        return outcome
+
+    def _namespace(self, space: Mapping[str, Any] | None, kept: list[Found], foreign: list[str]) -> str:
+        if space is None:
+            return "absent"
+        if (space["metadata"].get("annotations") or {}).get(CREATED) != "true":
+            return "stays, as it was not made by this collection"
+        if kept:
+            return "stays, with the volume"
+        if foreign:
+            more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+            return f"stays, as others use it: {', '.join(foreign[:5])}{more}"
+        one = Found("Namespace", self.namespace, f"/api/v1/namespaces/{quote(self.namespace)}", space)
+        self._remove([one])
+        return "removed"
+
+    def _outside(self) -> list[Found]:
+        """What lies outside of the namespace: the OAuthClient."""
+        path = "/apis/oauth.openshift.io/v1/oauthclients"
+        label = f"{MARK}={MANAGER},{WHOSE}={self.namespace}"
+        answer = self.client.find(path, "list and delete on oauthclients.oauth.openshift.io", labelSelector=label)
+        return [
+            Found("OAuthClient", item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
+            for item in (answer or {}).get("items") or []
+        ]
+
+    def _all(self, kinds: Iterable[str]) -> list[Found]:
+        found = []
+        for kind in kinds:
+            plural = PLURALS.get(kind, f"{kind.lower()}s")
+            for version in KINDS[kind]:
+                path = f"/{version}/namespaces/{quote(self.namespace)}/{plural}"
+                answer = self.client.find(path, f"list and delete on {plural}")
+                if answer is None:
+                    continue
+                for item in answer.get("items") or []:
+                    name = item["metadata"]["name"]
+                    found.append(Found(kind, name, f"{path}/{quote(name)}", item))
+                break
+        return found
+
+    def _remove(self, going: Iterable[Found]) -> None:
+        if self.check:
+            return
+        going = list(going)
+        for one in going:
+            # That very object: one that somebody made anew in between is somebody's.
+            body = {"propagationPolicy": "Background", "preconditions": {"uid": one.body["metadata"]["uid"]}}
+            try:
+                self.client.request("DELETE", one.path, body, rights=f"delete on {one.kind}")
+            except ClusterError as failure:
+                if failure.status not in (404, 409):
+                    raise
+        workloads = any(one.kind in ("Deployment", "StatefulSet", "Job", "CronJob") for one in going)
+        self._wait(going, workloads)
+
+    def _wait(self, going: list[Found], workloads: bool) -> None:
+        """Until all of it is gone, and the workloads' pods with it."""
+        while going:
+            going = [one for one in going if self._there(one)]
+            if not going:
+                break
+            self._pause(", ".join(one.shown for one in going[:5]), going[0].path)
+        names = {one.shown.partition("/")[2] for one in self._pods()} if workloads else set()
+        while names:
+            self._pause(f"pods {', '.join(sorted(names)[:5])}", f"/api/v1/namespaces/{self.namespace}/pods")
+            names &= {one.shown.partition("/")[2] for one in self._pods()}
+
+    def _pods(self) -> list[Found]:
+        """Pods of ours that are on their way out."""
+        path = f"/api/v1/namespaces/{quote(self.namespace)}/pods"
+        answer = self.client.find(path, "list on pods", labelSelector=f"{MARK}={MANAGER}") or {}
+        return [
+            Found("Pod", item["metadata"]["name"], path, item)
+            for item in answer.get("items") or []
+            if item["metadata"].get("deletionTimestamp")
+        ]
+
+    def _there(self, one: Found) -> bool:
+        answer = self.client.find(one.path, f"get on {one.kind}")
+        return answer is not None and answer["metadata"]["uid"] == one.body["metadata"]["uid"]
+
+    def _pause(self, what: str, path: str) -> None:
+        if time.monotonic() > self.ends:
+            raise ClusterError(
+                f"Wait until {what} in {self.namespace} is gone",
+                "it is still there",
+                f"Look at its finalizers (GET {path}), then run it again",
+            )
+        time.sleep(FOREGROUND_WAIT)

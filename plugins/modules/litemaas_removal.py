@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: litemaas_removal
+short_description: Remove a deployment of LiteMaaS, or what a deploy doesn't want any more
+version_added: 1.0.0
+description:
+  - Removes the objects in a namespace that carry the label C(app.kubernetes.io/managed-by=rhpds.litemaas), and waits
+    until they are gone.
+  - With O(scope=everything) that is the whole deployment, with the OAuthClient outside of the namespace. The namespace
+    goes too where P(rhpds.litemaas.ocp4_workload_litemaas#role) made it and nothing of somebody else's is in it.
+  - With O(scope=leftovers) it is what an earlier deploy applied and O(wanted) doesn't name, such as the Routes of an
+    earlier prefix. Secrets and volumes stay then, whatever is wanted, and so does a Job that is at work.
+  - What nobody marked stays, unless O(obsolete) names it.
+author:
+  - rhpds.litemaas contributors (@rhpds)
+extends_documentation_fragment:
+  - rhpds.litemaas.cluster
+  - rhpds.litemaas.attributes.cluster
+options:
+  namespace:
+    description: Namespace of the deployment.
+    type: str
+    required: true
+  scope:
+    description: What is removed, see above.
+    type: str
+    choices: [leftovers, everything]
+    required: true
+  wanted:
+    description: With O(scope=leftovers), what stays, each as C(Kind/name).
+    type: list
+    elements: str
+    default: []
+  obsolete:
+    description: With O(scope=leftovers), what goes though it has no mark, each as C(Kind/name).
+    type: list
+    elements: str
+    default: []
+  keep_volume:
+    description:
+      - With O(scope=everything), keeps the database's volume, the Secrets that it can't be used without, and the record
+        of backups. The next deploy takes all of them up again.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds to wait until everything is gone.
+    type: float
+    default: 300
+notes:
+  - Makes no backup and asks for none. P(rhpds.litemaas.ocp4_workload_litemaas#role) does.
+seealso:
+  - plugin: rhpds.litemaas.ocp4_workload_litemaas
+    plugin_type: role
+"""
+
+EXAMPLES = r"""
+- name: What would go
+  rhpds.litemaas.litemaas_removal:
+    namespace: litemaas
+    scope: everything
+  check_mode: true
+
+- name: Remove the deployment, and keep its database's volume
+  rhpds.litemaas.litemaas_removal:
+    namespace: litemaas
+    scope: everything
+    keep_volume: true
+
+- name: Remove what an older release has left
+  rhpds.litemaas.litemaas_removal:
+    namespace: litemaas
+    scope: leftovers
+    wanted: [Deployment/litellm, Service/litellm]
+    obsolete: [NetworkPolicy/allow-intra-namespace]
+"""
+
+RETURN = r"""
+msg:
+  description: What happened, in a line.
+  returned: always
+  type: str
+  sample: "removed 31 objects; namespace litemaas removed"
+removed:
+  description: What was removed, each as C(Kind/name).
+  returned: success
+  type: list
+  elements: str
+kept:
+  description: What is ours and was kept, with the volume.
+  returned: success
+  type: list
+  elements: str
+namespace:
+  description: V(removed), V(absent), or why it stays. Empty with O(scope=leftovers).
+  returned: success
+  type: str
+"""
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.removal import Removal
+from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
+
+
+def main():
+    module = LiteMaaSModule(
+        argument_spec={
+            **SPEC,
+            "namespace": {"type": "str", "required": True},
+            "scope": {"type": "str", "required": True, "choices": ["leftovers", "everything"]},
+            "wanted": {"type": "list", "elements": "str", "default": []},
+            "obsolete": {"type": "list", "elements": "str", "default": []},
+            "keep_volume": {"type": "bool", "default": False},
+            "timeout": {"type": "float", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: work(module, module.params))
+
+
+def work(module, params):
+    try:
+        removal = Removal(Cluster.from_params(params).rest(), params["namespace"], module.check_mode, params["timeout"])
+        if params["scope"] == "leftovers":
+            outcome = removal.leftovers(params["wanted"], params["obsolete"])
+        else:
+            outcome = removal.everything(params["keep_volume"])
+    except ClusterError as failure:
+        return {"failed": True, "changed": False, "msg": str(failure)}
+    changed = bool(outcome.removed) or outcome.namespace == "removed"
+    verb = "would remove" if module.check_mode else "removed"
+    parts = [f"{verb} {len(outcome.removed)} objects" if outcome.removed else "nothing to remove"]
+    if outcome.kept:
+        parts.append(f"kept {', '.join(outcome.kept)}")
+    if outcome.namespace:
+        parts.append(f"namespace {params['namespace']} {outcome.namespace}")
+    return {
+        "changed": changed,
+        "msg": "; ".join(parts),
+        "removed": outcome.removed,
+        "kept": outcome.kept,
+        "namespace": outcome.namespace,
+        "diff": {"before": "".join(f"{one}\n" for one in outcome.removed), "after": ""},
+    }
+
+
+if __name__ == "__main__":
+    main()
