@@ -15,16 +15,14 @@ options:
   litellm_url:
     description:
       - Root address of the LiteLLM proxy, for example V(https://litellm.example.com), without C(/v1).
-      - Falls back to the environment variable E(LITELLM_URL).
+      - Falls back to the environment variable E(LITELLM_URL), then to what O(namespace) has.
     type: str
-    required: true
     aliases: [url]
   litellm_master_key:
     description:
       - The proxy's master key, or the key of another proxy admin.
-      - Falls back to the environment variable E(LITELLM_MASTER_KEY).
+      - Falls back to the environment variable E(LITELLM_MASTER_KEY), then to what O(namespace) has.
     type: str
-    required: true
     aliases: [master_key]
   validate_certs:
     description: Whether to verify the proxy's TLS certificate.

@@ -18,15 +18,14 @@ options:
         parameters of PostgreSQL's client library where they are needed, or in its C(key=value) form.
       - Special characters of the password are percent-encoded in a URL; V(@) is V(%40), V(/) is V(%2F), V(#) is V(%23).
       - The user needs to read and write LiteMaaS's tables and to make temporary tables.
-      - Falls back to the environment variable E(LITEMAAS_DSN).
+      - Falls back to the environment variable E(LITEMAAS_DSN), then to what O(namespace) has.
     type: str
-    required: true
   litellm_dsn:
     description:
       - Where LiteLLM's own database is, when it has one; only read.
       - Without it, LiteLLM's tables are looked for in LiteMaaS's database, which older deployments share with it. Where
         they are not there either, keys are read through LiteLLM's API.
-      - Falls back to the environment variable E(LITELLM_DSN).
+      - Falls back to the environment variable E(LITELLM_DSN), then to what O(namespace) has.
     type: str
   connect_timeout:
     description: Seconds to wait for a connection to a database.

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils import urls
+from ansible_collections.rhpds.litemaas.plugins.module_utils import derive, urls
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError, redact
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import BadOption, LiteLLMError, redact
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import secret_texts
 
 
@@ -27,6 +30,7 @@ class LiteMaaSModule(AnsibleModule):
     #: Whether the options were found to be valid.
     _valid = False
     _hidden = False
+    _url = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,25 +61,81 @@ class LiteMaaSModule(AnsibleModule):
             msg = redact(msg, (text for text in secret_texts("", self.params) if not _is_placeholder(text)))
         super().fail_json(msg, **kwargs)
 
-    def client(self) -> http.LiteLLMClient:
-        """A client for the proxy of the options, or the end of the module."""
+    @cached_property
+    def place(self) -> discover.Namespace | None:
+        """LiteMaaS's namespace in a cluster, where the options name one."""
+        name = self.params.get("namespace")
+        return discover.Namespace(self.cluster(), name) if name else None
+
+    def cluster(self) -> Cluster:
+        """The cluster of the options."""
+        return Cluster.from_params(self.params["cluster"])
+
+    def setting(self, option: str) -> str | None:
+        """What is given wins; what is not is looked up in the cluster, where the options name a namespace.
+
+        An optional one that is given as an empty text is none, and not looked up.
+
+        Raises:
+            BadOption: it is needed, and there is nowhere to look.
+            ClusterError: it could not be found.
+        """
+        given: str | None = self.params.get(option)
+        needed = option in discover.NEEDED
+        if given or (given is not None and not needed):
+            return given
+        if self.place is None:
+            if needed:
+                raise BadOption(option, *discover.NOT_SET)
+            return None
+        found = self.place.find(option)
+        if found and option != "litellm_url" and not _is_placeholder(found):
+            self.no_log_values.add(found)
+        return found
+
+    def client(self, with_key: bool = True) -> http.LiteLLMClient:
+        """A client for the proxy of the options, or of the namespace, or the end of the module.
+
+        Args:
+            with_key: whether the master key is needed.
+        """
         if not http.HAS_REQUESTS:
             self.fail_json(msg=missing_required_lib("requests"), exception=str(http.REQUESTS_IMPORT_ERROR))
         try:
-            return http.client_from_params(self.params)
-        except LiteLLMError as failure:
+            url = self.setting("litellm_url")
+            key = self.setting("litellm_master_key") if with_key else self.params["litellm_master_key"]
+            client = http.client_from_params({**self.params, "litellm_url": url, "litellm_master_key": key})
+        except (LiteLLMError, ClusterError) as failure:
             self.fail_json(msg=str(failure))
-        raise AssertionError("unreachable")
+        self._url = client.url
+        return client
+
+    def key_secret(self) -> str | None:
+        """The secret that keys are derived from, if there is one, or the end of the module."""
+        try:
+            secret = self.setting("key_secret")
+            refused = derive.check_key_secret(secret, self.setting("litellm_master_key") or "") if secret else None
+        except (LiteLLMError, ClusterError) as failure:
+            self.fail_json(msg=str(failure))
+        if refused:
+            self.fail_json(msg=refused)
+        return secret
 
     def run(self, work: Callable[[], dict[str, Any]]) -> None:
         """Do the work and leave with its result; ``failed`` in it decides how."""
         try:
             result = work()
-        except LiteLLMError as failure:
-            self.fail_json(msg=str(failure))
+        except (LiteLLMError, ClusterError) as failure:
+            self.fail_json(msg=str(failure), **self._whereabouts())
+        result.update(self._whereabouts())
         if result.pop("failed", False):
             self.fail_json(**result)
         self.exit_json(**result)
+
+    def _whereabouts(self) -> dict[str, Any]:
+        """Which proxy it was, and where it was found."""
+        sources = self.place.sources if self.place else {}
+        return ({"litellm_url": self._url} if self._url else {}) | ({"found": sources} if sources else {})
 
 
 def _is_placeholder(value: str) -> bool:

@@ -21,13 +21,13 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.attributes.info
 options:
   litellm_master_key:
     description:
       - The proxy's master key, or the key of another proxy admin. Needed with O(guid) only, to read the lab's keys.
-      - Falls back to the environment variable E(LITELLM_MASTER_KEY).
-    required: false
+      - Falls back to the environment variable E(LITELLM_MASTER_KEY), then to Secret C(litellm-secret) of O(namespace).
   keys:
     description: Keys to try, one item each, with a name or an alias.
     type: list
@@ -69,7 +69,7 @@ options:
   key_secret:
     description:
       - Secret that the values of the lab's keys were derived from.
-      - Falls back to the environment variable E(LITELLM_KEY_SECRET).
+      - Falls back to the environment variable E(LITELLM_KEY_SECRET), then to what O(namespace) has.
     type: str
   known_values:
     description: Values among which those of the lab's keys are that can't be derived.
@@ -212,6 +212,16 @@ summary:
   returned: always
   type: dict
   sample: {participants: 200, ok: 199, failed: 1, called: 398, listed: 0}
+litellm_url:
+  description: Address of the proxy that was used.
+  returned: when it is known
+  type: str
+  sample: https://litellm.example.com
+found:
+  description: What was found in O(namespace), and where. No secret is in it.
+  returned: with O(namespace), where something was looked up
+  type: dict
+  sample: {litellm_url: Route litemaas/litellm, litellm_master_key: Secret litemaas/litellm-secret}
 """
 
 from pathlib import Path
@@ -256,11 +266,9 @@ def is_value(text):
 
 
 def main():
-    spec = http.argument_spec()
-    spec["litellm_master_key"]["required"] = False
     module = KeyCheckModule(
         argument_spec={
-            **spec,
+            **http.argument_spec(),
             "keys": {
                 "type": "list",
                 "elements": "dict",
@@ -289,7 +297,7 @@ def main():
         valid_for = durations.seconds(params["valid_for"]) if params["valid_for"] else None
     except ValueError as problem:
         module.fail_json(msg=f"valid_for: {problem}")
-    client = module.client()
+    client = module.client(with_key=params["keys"] is None and not params["src"])
     module.run(lambda: work(module, params, client, valid_for))
 
 
@@ -321,13 +329,11 @@ def read(module, params, client, workers):
     elif params["keys"] is not None:
         found = key_check.from_items(module.keys, guid)
     else:
-        if not params["litellm_master_key"]:
-            module.fail_json(msg="litellm_master_key is needed to read the keys of a guid; or give keys or src")
         return key_check.from_lab(
             client,
             guid,
             aliases,
-            key_secret=params["key_secret"],
+            key_secret=module.setting("key_secret"),
             known_values=module.known_values,
             workers=workers,
         )

@@ -19,6 +19,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.attributes
 options:
   <<: &item
@@ -224,7 +225,7 @@ options:
     description:
       - Secret under which fingerprints of O(models[].api_key) and the like are kept, since LiteLLM never gives them
         back. With it, a changed secret is noticed and an unchanged one isn't written.
-      - Falls back to the environment variable E(LITELLM_KEY_SECRET).
+      - Falls back to the environment variable E(LITELLM_KEY_SECRET), then to what O(namespace) has.
     type: str
   update_secrets:
     description:
@@ -361,13 +362,23 @@ summary:
   returned: always
   type: dict
   sample: {created: 1, updated: 0, rotated: 0, deleted: 0, unchanged: 2, failed: 0}
+litellm_url:
+  description: Address of the proxy that was used.
+  returned: when it is known
+  type: str
+  sample: https://litellm.example.com
+found:
+  description: What was found in O(namespace), and where. No secret is in it.
+  returned: with O(namespace), where something was looked up
+  type: dict
+  sample: {litellm_url: Route litemaas/litellm, litellm_master_key: Secret litemaas/litellm-secret}
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import env_fallback
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils import capabilities, derive, items
+from ansible_collections.rhpds.litemaas.plugins.module_utils import capabilities, items
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources import model
 from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
@@ -436,20 +447,16 @@ def main():
         mutually_exclusive=[("model_name", "models")],
         required_if=[("prune", True, ("scope", "models"))],
     )
-    params = module.params
-    if params["key_secret"]:
-        refused = derive.check_key_secret(params["key_secret"], params["litellm_master_key"])
-        if refused:
-            module.fail_json(msg=refused)
+    key_secret = module.key_secret()
     client = module.client()
-    module.run(lambda: work(module, params, client))
+    module.run(lambda: work(module, module.params, client, key_secret))
 
 
-def work(module, params, client):
+def work(module, params, client, key_secret):
     resource = model.ModelResource(
         client,
         scope=params["scope"],
-        key_secret=params["key_secret"],
+        key_secret=key_secret,
         update_secrets=params["update_secrets"],
         protected=params["protected"],
         replicas=[client.sibling(url) for url in params["replica_urls"]],

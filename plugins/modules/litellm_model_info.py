@@ -16,6 +16,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.attributes.info
 options:
   model_name:
@@ -89,6 +90,16 @@ models:
     model_info:
       description: Its properties, as LiteLLM gives them.
       type: dict
+litellm_url:
+  description: Address of the proxy that was used.
+  returned: when it is known
+  type: str
+  sample: https://litellm.example.com
+found:
+  description: What was found in O(namespace), and where. No secret is in it.
+  returned: with O(namespace), where something was looked up
+  type: dict
+  sample: {litellm_url: Route litemaas/litellm, litellm_master_key: Secret litemaas/litellm-secret}
 """
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import ownership

@@ -19,6 +19,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.attributes
 options:
   <<: &item
@@ -205,6 +206,16 @@ summary:
   returned: always
   type: dict
   sample: {created: 1, updated: 0, rotated: 0, deleted: 0, unchanged: 1, failed: 0}
+litellm_url:
+  description: Address of the proxy that was used.
+  returned: when it is known
+  type: str
+  sample: https://litellm.example.com
+found:
+  description: What was found in O(namespace), and where. No secret is in it.
+  returned: with O(namespace), where something was looked up
+  type: dict
+  sample: {litellm_url: Route litemaas/litellm, litellm_master_key: Secret litemaas/litellm-secret}
 """
 
 from typing import Any

@@ -20,6 +20,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.attributes
 options:
   <<: &item
@@ -222,7 +223,7 @@ options:
       - Whoever has it can compute every key made with it. Changing it touches no live key, but their values can't be
         told any more.
       - Without it values are random and returned once, when the key is made.
-      - Falls back to the environment variable E(LITELLM_KEY_SECRET).
+      - Falls back to the environment variable E(LITELLM_KEY_SECRET), then to what O(namespace) has.
     type: str
   known_values:
     description:
@@ -407,6 +408,16 @@ summary:
   returned: always
   type: dict
   sample: {created: 2, updated: 0, rotated: 0, deleted: 0, unchanged: 0, failed: 0}
+litellm_url:
+  description: Address of the proxy that was used.
+  returned: when it is known
+  type: str
+  sample: https://litellm.example.com
+found:
+  description: What was found in O(namespace), and where. No secret is in it.
+  returned: with O(namespace), where something was looked up
+  type: dict
+  sample: {litellm_url: Route litemaas/litellm, litellm_master_key: Secret litemaas/litellm-secret}
 """
 
 from typing import Any
@@ -490,21 +501,17 @@ def main():
         required_one_of=[("keys", "key_alias", "token", "guid")],
         mutually_exclusive=[("keys", "key_alias"), ("keys", "token")],
     )
-    params = module.params
-    if params["key_secret"]:
-        refused = derive.check_key_secret(params["key_secret"], params["litellm_master_key"])
-        if refused:
-            module.fail_json(msg=refused)
+    key_secret = module.key_secret()
     client = module.client()
-    module.run(lambda: work(module, params, client))
+    module.run(lambda: work(module, module.params, client, key_secret))
 
 
-def work(module, params, client):
+def work(module, params, client, key_secret):
     resource = virtual_key.VirtualKeyResource(
         client,
         now=client.server_now(),
         scope=params["scope"],
-        key_secret=params["key_secret"],
+        key_secret=key_secret,
         known_values=params["known_values"],
         never_reuse=params["never_reuse"],
         models_checked=params["check_models"],

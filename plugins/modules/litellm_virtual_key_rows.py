@@ -22,6 +22,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.attributes
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.cluster
 attributes:
   action_group:
@@ -35,7 +36,8 @@ options:
       - Special characters of the password are percent-encoded in a URL; V(@) is V(%40), V(/) is V(%2F), V(#) is V(%23).
       - The user needs to read and delete in C(LiteLLM_VerificationToken), and to read and insert in
         C(LiteLLM_DeletedVerificationToken).
-      - Falls back to the environment variable E(LITELLM_DSN). Not used where O(pod) is given.
+      - Falls back to the environment variable E(LITELLM_DSN), then to what O(namespace) has. Not used where O(pod) is
+        given.
     type: str
   pod:
     description:
@@ -44,8 +46,14 @@ options:
       - Needs get on pods, secrets and C(pods/portforward), and create on C(pods/portforward).
     type: str
   namespace:
-    description: Namespace of O(pod).
+    description:
+      - Namespace of O(pod).
+      - Without O(pod), the namespace that LiteMaaS runs in. What isn't given of O(litellm_dsn) is found there, in
+        C(LITELLM_DATABASE_URL), or C(DATABASE_URL) where LiteLLM has no database of its own, of Secret C(litemaas-db). One
+        whose host is a Service is reached through the API server, in a ready pod of that Service.
     type: str
+  cluster:
+    description: The options beside it that say how the cluster is reached, as one, in their place.
   database:
     description: Name of the database in O(pod).
     type: str
@@ -119,7 +127,12 @@ EXAMPLES = r"""
     guid: abc12
   check_mode: true
 
-- name: The same where only the cluster reaches the database
+- name: The same in a LiteMaaS in the cluster, whose Secret knows the database
+  rhpds.litemaas.litellm_virtual_key_rows:
+    namespace: litemaas
+    guid: abc12
+
+- name: The same in a pod that is named
   rhpds.litemaas.litellm_virtual_key_rows:
     pod: litellm-postgres-0
     namespace: litemaas
@@ -173,27 +186,52 @@ summary:
   returned: when the database could be read
   type: dict
   sample: {created: 0, updated: 0, rotated: 0, deleted: 2, unchanged: 0, failed: 0}
+found:
+  description: Where the database was found in O(namespace). No secret is in it.
+  returned: with O(namespace), where it was looked up
+  type: dict
+  sample: {litellm_dsn: "Secret litemaas/litemaas-db, through pod litemaas/litellm-postgres-0"}
 """
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from ansible.module_utils.basic import env_fallback, missing_required_lib
+from ansible.module_utils.basic import env_fallback
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import derive
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import tunnel
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, tunnel
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import key_rows
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
-from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.module import DatabaseModule
 from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile import report
 
 
-class RowsModule(LiteMaaSModule):
+class RowsModule(DatabaseModule):
     """Hides what was given for a token and isn't one: it may be a key's value."""
 
     def hide_secrets(self):
         self.no_log_values.update(one for one in self.params["tokens"] if len(one) >= 8 and not derive.is_token(one))
         super().hide_secrets()
+
+    def cluster(self):
+        return Cluster.from_params(self.params["cluster"] or self.params)
+
+    @contextmanager
+    def pods_database(self):
+        """The database in O(pod), with the user and password that its containers have."""
+        params = self.params
+        port = tunnel.PodPort(self.cluster().api(), params["namespace"], params["pod"])
+        user, password = params["db_user"], params["db_password"]
+        if password is None:
+            found = port.environment("POSTGRES_USER", "POSTGRES_PASSWORD")
+            user, password = user or found.get("POSTGRES_USER"), found.get("POSTGRES_PASSWORD")
+            self.no_log_values.update({password} - {None})
+        parts = {"dbname": params["database"], "user": user or "litellm", "password": password}
+        with (
+            discover.through(port, parts) as dsn,
+            closing(database.connect(dsn, connect_timeout=params["connect_timeout"], option=port.name)) as connection,
+        ):
+            yield connection
 
 
 def main():
@@ -201,11 +239,12 @@ def main():
         argument_spec={
             "litellm_dsn": {"type": "str", "no_log": True, "fallback": (env_fallback, ["LITELLM_DSN"])},
             "pod": {"type": "str"},
-            "namespace": {"type": "str"},
             "database": {"type": "str", "default": "litellm"},
             "db_user": {"type": "str"},
             "db_password": {"type": "str", "no_log": True},
             **SPEC,
+            "namespace": {"type": "str"},
+            "cluster": {"type": "dict", "options": SPEC},
             "guid": {"type": "str", "required": True},
             "legacy_aliases": {"type": "list", "elements": "str", "default": []},
             "tokens": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -215,11 +254,9 @@ def main():
             "statement_timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
-        required_one_of=[("litellm_dsn", "pod")],
+        required_one_of=[("litellm_dsn", "pod", "namespace")],
         required_by={"pod": ["namespace"]},
     )
-    if not database.HAS_PSYCOPG2:
-        module.fail_json(msg=missing_required_lib("psycopg2"), exception=str(database.PSYCOPG2_IMPORT_ERROR))
     module.run(lambda: work(module, module.params))
 
 
@@ -227,7 +264,7 @@ def work(module, params):
     lab = key_rows.Lab(params["guid"], params["legacy_aliases"], params["tokens"], params["only_tokens"])
     try:
         lab.items()
-        with connected(module, params) as connection:
+        with module.pods_database() if params["pod"] else module.database("litellm_dsn") as connection:
             steps = key_rows.remove(
                 connection,
                 lab,
@@ -235,36 +272,12 @@ def work(module, params):
                 lock_timeout=params["lock_timeout"],
                 statement_timeout=params["statement_timeout"],
             )
-    except (database.DatabaseError, ClusterError, ValueError) as failure:
+    except ValueError as failure:
         return {"failed": True, "changed": False, "msg": str(failure)}
     result = report.result("virtual key", steps, check_mode=module.check_mode, describe=key_rows.describe)
     if result["changed"]:
         result["msg"] += f"; {key_rows.CACHED.format('them')}"
     return result
-
-
-@contextmanager
-def connected(module, params):
-    timeout = params["connect_timeout"]
-    if not params["pod"]:
-        yield database.connect(params["litellm_dsn"], connect_timeout=timeout, option="litellm_dsn")
-        return
-    port = tunnel.PodPort(Cluster.from_params(params).api(), params["namespace"], params["pod"])
-    user, password = params["db_user"], params["db_password"]
-    if password is None:
-        found = port.environment("POSTGRES_USER", "POSTGRES_PASSWORD")
-        user, password = user or found.get("POSTGRES_USER"), found.get("POSTGRES_PASSWORD")
-        module.no_log_values.update({password} - {None})
-    with port.opened() as folder:
-        dsn = database.make_dsn(
-            host=folder, port=port.port, dbname=params["database"], user=user or "litellm", password=password
-        )
-        try:
-            yield database.connect(dsn, connect_timeout=timeout, option=port.name)
-        except database.DatabaseError as failure:
-            if port.trouble:
-                raise ClusterError(f"Connect to {port.name}", f"{port.trouble} ({failure})") from None
-            raise
 
 
 if __name__ == "__main__":

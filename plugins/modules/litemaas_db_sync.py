@@ -21,6 +21,7 @@ author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
   - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
   - rhpds.litemaas.litemaas_database
   - rhpds.litemaas.attributes
 options:
@@ -279,15 +280,25 @@ report:
     alive_revoked_keys:
       description: Keys inactive in LiteMaaS that still work in LiteLLM, with C(id), C(alias) and C(user_id).
       type: dict
+litellm_url:
+  description: Address of the proxy that was used.
+  returned: when it is known
+  type: str
+  sample: https://litellm.example.com
+found:
+  description: What was found in O(namespace), and where. No secret is in it.
+  returned: with O(namespace), where something was looked up
+  type: dict
+  sample: {litellm_url: Route litemaas/litellm, litellm_master_key: Secret litemaas/litellm-secret}
 """
 
-from ansible.module_utils.basic import env_fallback, missing_required_lib
+from contextlib import ExitStack
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import read_deployments
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.virtual_key import list_keys
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database, sync
-from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.module import DatabaseModule
 
 ITEM = {
     "model_name": {"type": "str", "required": True, "aliases": ["name"]},
@@ -305,16 +316,7 @@ ITEM = {
 def main():
     spec = {
         **http.argument_spec(),
-        "litemaas_dsn": {
-            "type": "str",
-            "required": True,
-            "no_log": True,
-            "fallback": (env_fallback, ["LITEMAAS_DSN"]),
-        },
-        "litellm_dsn": {"type": "str", "no_log": True, "fallback": (env_fallback, ["LITELLM_DSN"])},
-        "connect_timeout": {"type": "int", "default": 10},
-        "lock_timeout": {"type": "int", "default": 30},
-        "statement_timeout": {"type": "int", "default": 300},
+        **database.argument_spec(),
         "models": {"type": "list", "elements": "dict", "default": [], "options": ITEM},
         "sync_all": {"type": "bool", "default": True},
         "cleanup_orphaned": {"type": "bool", "default": False},
@@ -330,9 +332,7 @@ def main():
         "pending_removals": {"type": "list", "elements": "str", "default": []},
         "report_limit": {"type": "int", "default": sync.REPORT_LIMIT},
     }
-    module = LiteMaaSModule(argument_spec=spec, supports_check_mode=True)
-    if not database.HAS_PSYCOPG2:
-        module.fail_json(msg=missing_required_lib("psycopg2"), exception=str(database.PSYCOPG2_IMPORT_ERROR))
+    module = DatabaseModule(argument_spec=spec, supports_check_mode=True)
     client = module.client()
     module.run(lambda: work(module, client))
 
@@ -342,18 +342,17 @@ def work(module, client):
     names = sync.Options.__dataclass_fields__.keys() & params.keys()
     pending, gone = (params[name] if module.check_mode else () for name in ("pending_models", "pending_removals"))
     options = sync.Options(**{name: params[name] for name in names}, pending=pending, gone=gone)
-    timeout = params["connect_timeout"]
+    compared = options.check_keys or options.repair or options.cleanup_orphaned or options.removed_models
     try:
         sync.checked_list(options)
-        ours = database.connect(params["litemaas_dsn"], connect_timeout=timeout)
-        theirs = None
-        if params["litellm_dsn"] and (
-            options.check_keys or options.repair or options.cleanup_orphaned or options.removed_models
-        ):
-            theirs = database.connect(params["litellm_dsn"], connect_timeout=timeout, option="litellm_dsn")
-        run = sync.CatalogSync(ours, options, lambda: read_deployments(client), lambda: list_keys(client), theirs)
-        outcome = run.run(module.check_mode)
-    except (database.DatabaseError, ValueError) as failure:
+        with ExitStack() as connections:
+            ours = connections.enter_context(module.database("litemaas_dsn"))
+            theirs = None
+            if compared and (params["litellm_dsn"] or (module.place and not module.place.shared)):
+                theirs = connections.enter_context(module.database("litellm_dsn"))
+            run = sync.CatalogSync(ours, options, lambda: read_deployments(client), lambda: list_keys(client), theirs)
+            outcome = run.run(module.check_mode)
+    except ValueError as failure:
         return {"failed": True, "changed": False, "msg": str(failure)}
     for warning in outcome.warnings:
         module.warn(warning)

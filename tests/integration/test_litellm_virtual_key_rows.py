@@ -214,7 +214,7 @@ def test_a_database_that_only_its_pod_reaches(rows: Rows, stack: harness.Stack, 
         given = {**options, "pod": "bare-0", "db_user": str(parts.username), "db_password": password}
         assert rows.ok(**given)["summary"]["deleted"] == 1
         for wrong, words in (
-            ({"pod": "nowhere"}, 'HTTP 404: "ns1/pods/nowhere" not found. Check pod and namespace'),
+            ({"pod": "nowhere"}, 'HTTP 404: "ns1/pods/nowhere" not found. Check name and namespace'),
             ({"pod": "nowhere", "db_password": password}, "Forward port 5432 of pod ns1/nowhere"),
             ({"api_key": "wrong"}, "HTTP 401"),
             ({"kubeconfig": "/nowhere"}, "Connect to the cluster"),

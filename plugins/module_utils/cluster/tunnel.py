@@ -6,12 +6,16 @@
 
 Connections arrive in the pod from its own loopback address, which PostgreSQL's images let in without a password. So the
 near end is a Unix socket in a folder of our own, not a port that any local user could connect to.
+
+The Python client's own port-forward is not used but for its connection: its thread ends with a traceback, and leaves the
+near end open for ever, when the API server drops the connection.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import select
 import socket
 import tempfile
 import threading
@@ -22,7 +26,9 @@ from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
     TIMEOUT,
+    ClusterError,
     advice,
+    is_from_cluster,
     library,
     spoken,
     words,
@@ -30,21 +36,33 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client impo
 
 PORT = 5432
 RIGHTS = "get on pods and secrets, and create and get on pods/portforward"
+#: Seconds of silence after which something is sent: load balancers end what is silent for a minute or more.
+KEEPALIVE = 20
+#: Bytes read at once.
+CHUNK = 1 << 16
+#: A forwarded port's two channels: what the port says, and what the node says of it.
+DATA, ERROR = b"\0", b"\1"
+# Of the WebSocket protocol.
+BINARY, CLOSE = 2, 8
 
 
 class PodPort:
     """A port of a pod.
 
     Args:
-        api: see :meth:`~.client.Cluster.api`.
+        api: see :meth:`~.client.Cluster.api`; nobody else's, as connecting changes it for a moment.
         pod: the pod's name.
     """
 
     def __init__(self, api: Any, namespace: str, pod: str, port: int = PORT) -> None:
         self.api, self.namespace, self.pod, self.port = api, namespace, pod, port
         self.name = f"pod {namespace}/{pod}"
-        #: What went wrong with the last connection, where the cluster said so.
+        #: What went wrong with the last connection, where it didn't end by itself.
         self.trouble = ""
+        self._connecting = threading.Lock()
+        self._near: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._ended = False
 
     @contextmanager
     def opened(self) -> Iterator[str]:
@@ -52,13 +70,17 @@ class PodPort:
         with tempfile.TemporaryDirectory(prefix="rhpds-") as folder, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(Path(folder) / f".s.PGSQL.{self.port}"))
             listener.listen()
-            threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+            self._start(self._serve, listener)
             try:
                 yield folder
             finally:
-                # close() alone would leave the other thread in accept().
-                with suppress(OSError):
-                    listener.shutdown(socket.SHUT_RDWR)
+                self._ended = True
+                # close() alone would leave the other threads in accept() and recv().
+                for one in (listener, *self._near):
+                    _end(one)
+                for thread in self._threads:
+                    # A minute is more than any of them may wait for the API server.
+                    thread.join(2 * TIMEOUT)
 
     def environment(self, *names: str) -> dict[str, str]:
         """Variables of the pod's containers, those out of Secrets too. Raises ClusterError."""
@@ -85,44 +107,124 @@ class PodPort:
             answer = read(name, self.namespace, _preload_content=False, _request_timeout=TIMEOUT)
             return dict(json.loads(answer.data))
 
+    # ---- below: threads; one that takes connections, and one for each of them ----
+
+    def _start(self, target: Any, *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _serve(self, listener: socket.socket) -> None:
         while True:
             try:
                 near, _address = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._forward, args=(near,), daemon=True).start()
+            self._near.add(near)
+            self._start(self._forward, near)
 
     def _forward(self, near: socket.socket) -> None:
-        with near:
-            try:
-                forward = library("kubernetes.stream").portforward(
-                    self.api.connect_get_namespaced_pod_portforward, self.pod, self.namespace, ports=str(self.port)
-                )
-            except Exception as failure:  # noqa: BLE001  shown by whoever finds the connection closed
-                self.trouble = f"Forward port {self.port} of {self.name}: {words(failure)}. {advice(failure, RIGHTS)}"
-                return
-            far = forward.socket(self.port)
-            threading.Thread(target=_send, args=(near, far), daemon=True).start()
-            _copy(far, near)
-            # Before the near end hears of it: the words are there when the connection fails.
-            if forward.error(self.port):
-                self.trouble = f"Forward port {self.port} of {self.name}: {forward.error(self.port).strip()}"
-            _end(near)
+        try:
+            with near:
+                # Before the near end hears of it: the words are there when the connection fails.
+                self._note(self._carried(near))
+                _end(near)
+        finally:
+            self._near.discard(near)
+
+    def _note(self, trouble: str) -> None:
+        if trouble and not self._ended:
+            self.trouble = f"Forward port {self.port} of {self.name}: {trouble}"
+
+    def _carried(self, near: socket.socket) -> str:
+        """Carries a connection to its end; what went wrong, if anything."""
+        try:
+            far = self._connection()
+        except ClusterError as failure:
+            return f"{failure.words}. {failure.advice}".rstrip(". ")
+        try:
+            return _carry(near, far)
+        except Exception as failure:
+            if not is_from_cluster(failure):
+                raise
+            return f"the connection to the API server was lost ({words(failure)})"
+        finally:
+            with suppress(Exception):
+                far.close(timeout=1)
+
+    def _connection(self) -> Any:
+        """A ``websocket.WebSocket`` to the port."""
+        stream = library("kubernetes.stream")
+        connect = self.api.connect_get_namespaced_pod_portforward
+        try:
+            # It takes the place of the API client's way to call, for as long as it connects.
+            with self._connecting:
+                far = stream.stream(
+                    connect, self.pod, self.namespace, ports=str(self.port), _preload_content=False
+                ).sock
+        except Exception as failure:
+            if not is_from_cluster(failure):
+                raise
+            raise ClusterError("Connect", words(failure), advice(failure, RIGHTS)) from None
+        # Of one frame, or of one write. Silence between two is waited for elsewhere.
+        far.settimeout(2 * TIMEOUT)
+        return far
 
 
-def _send(near: Any, far: Any) -> None:
-    _copy(near, far)
-    _end(far)
+def _carry(near: socket.socket, far: Any) -> str:
+    """Bytes in both directions, until one side ends. One thread, as a TLS connection must not be used by two.
+
+    Returns:
+        what the node said of the port, if anything.
+    """
+    begun: set[bytes] = set()
+    while True:
+        ready, _, _ = select.select([near, far.sock], [], [], KEEPALIVE)
+        if not ready:
+            far.ping()
+        if far.sock in ready:
+            for kind, message in _messages(far):
+                channel, content = message[:1], message[1:]
+                if kind == CLOSE:
+                    return ""
+                if kind != BINARY:
+                    continue
+                if channel not in begun:  # its first message is the port's number
+                    begun.add(channel)
+                elif channel == ERROR:
+                    return " ".join(content.decode(errors="replace").split())
+                elif channel == DATA and not _sent(near, content):
+                    return ""
+        if near in ready:
+            content = _received(near)
+            if not content:
+                return ""
+            far.send(DATA + content, BINARY)
 
 
-def _copy(source: Any, target: Any) -> None:
-    """Bytes from one socket to the other, until one of them ends."""
+def _messages(far: Any) -> Iterator[tuple[int, bytes]]:
+    """What there is to read: at least one message, and what TLS has decrypted beyond it, which select() doesn't see."""
+    while True:
+        yield far.recv_data(control_frame=True)
+        if not (hasattr(far.sock, "pending") and far.sock.pending()):
+            return
+
+
+def _sent(near: socket.socket, content: bytes) -> bool:
+    """Whether it could be sent; otherwise the near end has gone."""
     with suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
+        near.sendall(content)
+        return True
+    return False
 
 
-def _end(one: Any) -> None:
+def _received(near: socket.socket) -> bytes:
+    """What the near end has to say; nothing when it has gone."""
+    with suppress(OSError):
+        return near.recv(CHUNK)
+    return b""
+
+
+def _end(one: socket.socket) -> None:
     with suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)

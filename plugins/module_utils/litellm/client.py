@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from ansible.module_utils.basic import env_fallback
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import (
     BadOption,
     LiteLLMError,
@@ -52,17 +53,17 @@ UNSENDABLE = "holds white space, a control character or one outside Latin-1"
 
 
 def argument_spec() -> dict[str, Any]:
-    """Options of every module that talks to the proxy (documentation: doc fragment ``litellm``)."""
+    """Options of every module that talks to the proxy (documentation: doc fragments ``litellm``
+    and ``namespace``)."""
     return {
+        **discover.OPTIONS,
         "litellm_url": {
             "type": "str",
-            "required": True,
             "aliases": ["url"],
             "fallback": (env_fallback, ["LITELLM_URL"]),
         },
         "litellm_master_key": {
             "type": "str",
-            "required": True,
             "no_log": True,
             "aliases": ["master_key"],
             "fallback": (env_fallback, ["LITELLM_MASTER_KEY"]),

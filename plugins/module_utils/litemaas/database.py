@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from ansible.module_utils.basic import env_fallback
 
 try:
     import psycopg2
@@ -28,6 +30,17 @@ LOCK_ID = int.from_bytes(b"litemaas", "big")
 APPLICATION = "rhpds.litemaas"
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 10
+
+
+def argument_spec() -> dict[str, Any]:
+    """Options of every module that talks to LiteMaaS's database (documentation: doc fragment ``litemaas_database``)."""
+    return {
+        "litemaas_dsn": {"type": "str", "no_log": True, "fallback": (env_fallback, ["LITEMAAS_DSN"])},
+        "litellm_dsn": {"type": "str", "no_log": True, "fallback": (env_fallback, ["LITELLM_DSN"])},
+        "connect_timeout": {"type": "int", "default": CONNECT_TIMEOUT},
+        "lock_timeout": {"type": "int", "default": 30},
+        "statement_timeout": {"type": "int", "default": 300},
+    }
 
 
 class DatabaseError(Exception):
@@ -62,6 +75,7 @@ def connect(
     connect_timeout: int = CONNECT_TIMEOUT,
     application_name: str = APPLICATION,
     option: str = "litemaas_dsn",
+    host: str = "",
 ) -> Connection:
     """A connection to the database that a DSN names.
 
@@ -69,13 +83,13 @@ def connect(
         dsn: ``postgresql://user:password@host:port/database?sslmode=…`` or libpq's ``key=value`` form.
         connect_timeout: seconds.
         option: the option that the DSN came from; errors name it.
+        host: the host that errors name, where the DSN has the near end of a tunnel.
 
     Raises:
         DatabaseError: no library, not a DSN, host, password or database wrong, server not ready.
     """
-    if not HAS_PSYCOPG2:
-        raise DatabaseError(f"Connect to {option}", "the Python library psycopg2 is missing", "Install psycopg2-binary")
-    target, secrets, given = _examined(dsn, option)
+    _require_library(f"Connect to {option}")
+    target, secrets, given = _examined(dsn, option, host)
     ours: dict[str, Any] = {
         "connect_timeout": max(1, connect_timeout),
         "application_name": application_name,
@@ -89,6 +103,45 @@ def connect(
         words, advice = _connect_trouble(str(failure), option, secrets, bool(target.shown))
         raise DatabaseError(f"Connect to {target}", words, advice) from None
     return Connection(raw, target, secrets)
+
+
+def _require_library(attempt: str) -> None:
+    if not HAS_PSYCOPG2:
+        raise DatabaseError(attempt, "the Python library psycopg2 is missing", "Install psycopg2-binary")
+
+
+def parts_of(dsn: str, option: str, *, foreign: bool = False) -> dict[str, str]:
+    """libpq's parameters in a DSN, such as host, port, user, password, dbname.
+
+    Args:
+        option: where the DSN comes from; errors name it.
+        foreign: of another library, such as Prisma's: what only that one knows, such as connection_limit, is left out.
+
+    Raises:
+        DatabaseError: no library, not a DSN.
+    """
+    _require_library(f"Read {option}")
+    schema = ""
+    if foreign and "://" in dsn and "?" in dsn:
+        head, _mark, query = dsn.partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        schema = dict(pairs).get("schema", "")
+        known = [(name, value) for name, value in pairs if _is_parameter(name)]
+        dsn = f"{head}?{urlencode(known, quote_via=quote)}" if known else head
+    _examined(dsn, option)
+    parts = dict(psycopg2.extensions.parse_dsn(dsn))
+    if schema not in ("", "public"):
+        parts.setdefault("options", f"-csearch_path={schema}")
+    return parts
+
+
+def _is_parameter(name: str) -> bool:
+    """Whether libpq itself knows a parameter."""
+    try:
+        psycopg2.extensions.parse_dsn(f"{name}=1")
+    except psycopg2.Error:
+        return False
+    return True
 
 
 def make_dsn(**parts: Any) -> str:
@@ -342,7 +395,7 @@ class _Reader:
         return data[:size]
 
 
-def _examined(dsn: str, option: str) -> tuple[Target, list[str], set[str]]:
+def _examined(dsn: str, option: str, shown_host: str = "") -> tuple[Target, list[str], set[str]]:
     """What of a DSN may be shown, what must not be, and which of libpq's parameters it sets.
 
     A password that was not percent-encoded moves into other parts of a URL. Nothing of such a DSN is shown.
@@ -379,7 +432,7 @@ def _examined(dsn: str, option: str) -> tuple[Target, list[str], set[str]]:
     secrets += [unquote(secret) for secret in secrets]
     if not re.fullmatch(r"(\d+(,\d+)*)?", str(parts.get("port") or "")):
         raise DatabaseError(attempt, "the port is not a number", advice)
-    host = parts.get("host") or parts.get("hostaddr") or "local socket"
+    host = shown_host or parts.get("host") or parts.get("hostaddr") or "local socket"
     shown = f"{parts.get('user') or 'default user'}@{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
     hidden = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
     # A password is not shown even where it is the user's or the database's name too.
