@@ -53,7 +53,7 @@ test: ## Everything but benchmarks, on both LiteLLM versions; what CI runs
 	@$(PYTHON) tests/tools/run_all.py
 
 .PHONY: stack-up
-stack-up: ## Start PostgreSQL, a LiteLLM proxy and an upstream (LITELLM_VERSION=1.106.0 for the newer one)
+stack-up: ## Start PostgreSQL, Redis, a LiteLLM proxy, an upstream and a cluster (LITELLM_VERSION=1.106.0 for the newer one)
 	$(call say,stack-up: $(STACK_DIR))
 	@$(PYTHON) tests/stack/stack.py up
 
@@ -61,6 +61,11 @@ stack-up: ## Start PostgreSQL, a LiteLLM proxy and an upstream (LITELLM_VERSION=
 stack-down: ## Stop them
 	$(call say,stack-down: $(STACK_DIR))
 	@$(PYTHON) tests/stack/stack.py down
+
+.PHONY: prepare
+prepare: ## Build or fetch what the stack's cluster needs, ahead of its first start
+	$(call say,prepare)
+	@$(PYTHON) tests/stack/stack.py prepare
 
 .PHONY: install
 install: ## Build the collection and install it for .venv/bin/ansible-playbook, run from this folder

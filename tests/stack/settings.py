@@ -31,6 +31,8 @@ class Settings:
     cache: Path
     wheels_only: bool
     keep_data: bool
+    #: What the stack may go without where it can't be had: "cluster"
+    allow_missing: frozenset[str]
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -46,6 +48,12 @@ class Settings:
             raise StackError(
                 f"STACK_REPLICAS={replicas} is not a number from 1 to 4", hint="leave it out for one proxy"
             )
+        allowed = frozenset((env.get("ALLOW_MISSING") or "").replace(",", " ").split())
+        if allowed - {"cluster"}:
+            raise StackError(
+                f"ALLOW_MISSING={env['ALLOW_MISSING']} names what the stack can't go without",
+                hint="cluster is all that it can be",
+            )
         return cls(
             version=version,
             directory=Path(env.get("STACK_DIR") or CHECKOUT / ".stack").absolute(),
@@ -53,6 +61,7 @@ class Settings:
             cache=_cache_directory(env),
             wheels_only=env.get("STACK_NO_SYSTEM") == "1",
             keep_data=env.get("STACK_KEEP_DATA") == "1",
+            allow_missing=allowed,
         )
 
     @property
@@ -70,6 +79,15 @@ class Settings:
     @property
     def secrets_file(self) -> Path:
         return self.directory / "secrets.json"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.directory / "kubeconfig"
+
+    @property
+    def cluster(self) -> Path:
+        """Where the cluster's certificates, tokens and files are."""
+        return self.directory / "run" / "cluster"
 
     @property
     def logs(self) -> Path:

@@ -25,10 +25,12 @@ from types import FrameType
 from typing import Any
 
 import postgres
+from cluster import Cluster, Programs, find_programs, node_python, write_private
 from processes import Child, Identity, free_port, python, start, stop
 from progress import Events, StackError
-from provision import Cache, find_postgres, install_litellm, write_engine_launcher
+from provision import Cache, find_postgres, find_redis, install_litellm, write_engine_launcher
 from proxy import Proxy, environment, get
+from redis_server import start_redis
 from settings import HERE, Settings
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -38,20 +40,12 @@ class Stopped(BaseException):
     """A signal asked us to stop; raised in the main thread wherever it is."""
 
 
-def write_private(path: Path, text: str) -> None:
-    """Never readable by others, not even between creation and chmod; never half written."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-        handle.write(text)
-    temporary.replace(path)
-
-
 def new_secrets() -> dict[str, str]:
     return {
         "master_key": "sk-" + secrets.token_urlsafe(24),
         "salt_key": "sk-" + secrets.token_urlsafe(24),
         "key_secret": base64.urlsafe_b64encode(secrets.token_bytes(36)).decode(),
+        "password_redis": secrets.token_hex(16),
         **{f"password_{role}": secrets.token_hex(16) for role in (postgres.SUPERUSER, *postgres.OWNERS)},
     }
 
@@ -74,12 +68,15 @@ class Supervisor:
         binaries = find_postgres(settings, cache)
         litellm = install_litellm(settings, cache)
         template = postgres.template(cache, binaries, litellm)
+        redis = find_redis(settings, cache)
+        programs = self.find_cluster(cache)
 
         account = postgres.service_account()
         # The server's user has to get through to its data, but nobody needs to look around.
         settings.directory.chmod(0o711 if account else 0o700)
         kept = self.load_kept(binaries.major)
-        known = kept["secrets"] if kept else new_secrets()
+        # Data kept by an older stack may lack a secret.
+        known = new_secrets() | (kept["secrets"] if kept else {})
         passwords = {role: known[f"password_{role}"] for role in (postgres.SUPERUSER, *postgres.OWNERS)}
 
         with events.step(
@@ -105,6 +102,13 @@ class Supervisor:
                 postgres.set_passwords(server, passwords)
             write_private(settings.secrets_file, json.dumps({"secrets": known, "data_home": str(self.data_home)}))
 
+        # It starts while everything else does.
+        cluster = self.start_cluster(cache, programs, [binaries.bin, redis.bin]) if programs else None
+
+        with events.step(f"Redis {redis.version}"):
+            password, log = known["password_redis"], settings.logs / "redis.log"
+            redis_port = start_redis(redis, settings.directory / "run" / "redis", log, password, self.children)
+
         with events.step("the upstream model server"):
             upstream = self.start_upstream()
 
@@ -121,10 +125,19 @@ class Supervisor:
             for proxy in proxies:
                 self.children.append(proxy.start())
                 self.record(phase="starting")
+            if cluster:
+                cluster.join()
+                self.record(phase="starting")
             for proxy in proxies:
                 proxy.wait()
                 if proxy.child not in self.children and proxy.child is not None:
                     self.children.append(proxy.child)
+
+        if cluster and programs:
+            with events.step(f"Kubernetes {'.'.join(map(str, programs.version))} with a fake node"):
+                cluster.wait()
+                ports = {5432: server.port, 6379: redis_port, 4000: proxies[0].port}
+                cluster.forward({port: f"127.0.0.1:{place}" for port, place in ports.items()})
 
         exports = {
             "LITELLM_URL": proxies[0].url,
@@ -136,11 +149,20 @@ class Supervisor:
             "LITEMAAS_DSN": dsns["litemaas"],
             "LITEMAAS_SHARED_DSN": dsns["litellm"],
             "UPSTREAM_URL": upstream,
+            "REDIS_URL": f"redis://:{password}@127.0.0.1:{redis_port}",
+            **({"KUBECONFIG": str(settings.kubeconfig)} if cluster else {}),
         }
         write_private(
             settings.env_file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports.items())
         )
-        self.record(phase="ready", urls=[proxy.url for proxy in proxies], upstream=upstream, postgres_port=server.port)
+        self.record(
+            phase="ready",
+            urls=[proxy.url for proxy in proxies],
+            upstream=upstream,
+            postgres_port=server.port,
+            redis_port=redis_port,
+            cluster={"url": cluster.url, "authority": str(cluster.authority)} if cluster else None,
+        )
 
     def load_kept(self, major: str) -> dict[str, Any] | None:
         """The secrets and the place of data that an earlier stack left, where keeping was asked for."""
@@ -159,6 +181,32 @@ class Supervisor:
             return kept
         remove_data(self.settings)
         return None
+
+    def find_cluster(self, cache: Cache) -> Programs | None:
+        """The cluster's programs, or None where there are none and that is allowed."""
+        try:
+            return find_programs(cache)
+        except StackError as error:
+            if "cluster" not in self.settings.allow_missing:
+                raise
+            self.events.send(event="note", text=f"NOT RUN: the cluster: {error.what}")
+            return None
+
+    def start_cluster(self, cache: Cache, programs: Programs, path: list[Path]) -> Cluster:
+        """A cluster with OpenShift's kinds that is on its way."""
+        cluster = Cluster(
+            programs,
+            node_python(cache),
+            self.settings.cluster,
+            self.settings.logs,
+            openshift=True,
+            children=self.children,
+            path=os.pathsep.join(map(str, path)),
+            kubeconfig=self.settings.kubeconfig,
+        )
+        cluster.start()
+        self.record(phase="starting")
+        return cluster
 
     def start_upstream(self) -> str:
         log = self.settings.logs / "upstream.log"
@@ -210,8 +258,9 @@ class Supervisor:
         servers = [child for child in self.children if child.name == "postgres"]
         stop([child for child in self.children if child not in servers])
         stop(servers)
-        with contextlib.suppress(OSError):
-            self.settings.env_file.unlink()
+        for file in (self.settings.env_file, self.settings.kubeconfig):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.settings.cluster, ignore_errors=True)
         if self.disposable:
             remove_data(self.settings, self.data_home)
         self.settings.state_file.unlink(missing_ok=True)

@@ -68,7 +68,7 @@ def parsed(text: bytes) -> Any:
 
 
 def stack_env(folder: Path, **changes: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STACK_", "LITELLM_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STACK_", "LITELLM_", "ALLOW_"))}
     return kept | {"STACK_DIR": str(folder)} | changes
 
 
@@ -245,6 +245,7 @@ def test_pins_name_no_host_and_no_place() -> None:
         ({"LITELLM_VERSION": "0.0.1"}, "not pinned"),
         ({"STACK_REPLICAS": "none"}, "not a number"),
         ({"STACK_REPLICAS": "9"}, "not a number"),
+        ({"ALLOW_MISSING": "redis"}, "can't go without"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
@@ -419,7 +420,7 @@ def running(folder: Path) -> dict[str, str]:
 
 
 def test_the_environment_file_is_private_and_complete(folder: Path, running: dict[str, str]) -> None:
-    for name in ("env", "secrets.json", "state.json"):
+    for name in ("env", "secrets.json", "state.json", "kubeconfig"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
     assert set(running) == {
         "LITELLM_URL",
@@ -431,6 +432,8 @@ def test_the_environment_file_is_private_and_complete(folder: Path, running: dic
         "LITEMAAS_DSN",
         "LITEMAAS_SHARED_DSN",
         "UPSTREAM_URL",
+        "REDIS_URL",
+        "KUBECONFIG",
     }
     assert all(line.startswith("export ") for line in (folder / "env").read_text().splitlines())
     secrets = json.loads((folder / "secrets.json").read_text())["secrets"]

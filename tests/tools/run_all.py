@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The full test run: every check but benchmarks, on both LiteLLM versions, stopping at the first failure.
 
-It starts stacks of its own, beside one that may be in use, and stops them however the run ends. What is tested on a
+It starts stacks of its own, beside one that may be in use, and stops them however the run ends. What a cluster needs,
+and may take minutes to build, is prepared in the background while lint, sanity and units run. What is tested on a
 LiteLLM version waits for its servers half of the time, so both versions are tested side by side, each on its own stack.
 
 A few integration tests that fail are run once more by themselves, and molecule from its beginning: two proxies, two
@@ -13,6 +14,7 @@ then is named at the end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -189,6 +192,24 @@ class Run:
         print(f"{self.passed} passed, {failed} failed{skipped}", flush=True)
 
 
+@contextlib.contextmanager
+def preparing() -> Iterator[None]:
+    """Build what the cluster needs meanwhile, with what the machine has left. A failure is the stack's to tell."""
+    log = CHECKOUT / ".cache" / "prepare.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = ["nice", "-n", "19", sys.executable, str(CHECKOUT / "tests" / "stack" / "stack.py"), "prepare"]
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            process.wait()
+
+
 def stop(number: int, _frame: FrameType | None) -> None:
     """Turn a signal into an exception, so that the stack is stopped on the way out."""
     raise Failed(f"stopped by {signal.Signals(number).name}")
@@ -201,16 +222,17 @@ def main() -> int:
     run = Run()
     status, started = 1, time.monotonic()
     try:
-        for target in ("lint", "sanity", "units"):
-            run.step(target)
-        run.step("install")  # venvs are made once
-        with ThreadPoolExecutor(len(VERSIONS)) as pool:
-            try:
-                for done in [pool.submit(run.version, version) for version in VERSIONS]:
-                    done.result()
-            except BaseException:
-                run.ended.set()
-                raise
+        with preparing():
+            for target in ("lint", "sanity", "units"):
+                run.step(target)
+            run.step("install")  # venvs are made once
+            with ThreadPoolExecutor(len(VERSIONS)) as pool:
+                try:
+                    for done in [pool.submit(run.version, version) for version in VERSIONS]:
+                        done.result()
+                except BaseException:
+                    run.ended.set()
+                    raise
         status = 0
     except Failed as error:
         print(f"\n{error}", file=sys.stderr, flush=True)
