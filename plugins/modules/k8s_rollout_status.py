@@ -53,8 +53,8 @@ options:
     default: 60
 notes:
   - In check mode the module looks once, reports the state, and fails for nothing that it sees.
-  - The account needs to get the workloads, and to list pods, replicasets.apps and events. To get pods/log and secrets is
-    needed for a crashed container's last lines alone.
+  - The account needs to get the workloads, and to list pods, replicasets.apps and events. To get pods/log and secrets
+    is needed for a crashed container's last lines alone.
 seealso:
   - module: rhpds.litemaas.litemaas_cluster_info
   - module: kubernetes.core.k8s
@@ -130,13 +130,19 @@ workloads:
       elements: str
 """
 
+from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import rollout
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError
-from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    SPEC,
+    Cluster,
+    ClusterError,
+    leave,
+)
 
 
 def main():
-    module = LiteMaaSModule(
+    module = AnsibleModule(
         argument_spec={
             **SPEC,
             "namespace": {"type": "str", "required": True},
@@ -147,7 +153,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.run(lambda: work(module, module.params))
+    leave(module, lambda: work(module, module.params))
 
 
 def work(module, params):

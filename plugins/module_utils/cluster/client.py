@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
@@ -268,3 +268,12 @@ def advice(failure: BaseException, rights: str = "") -> str:
     if code == 404:
         return "Check name and namespace"
     return "Check the API server's address and that it answers" if not code else ""
+
+
+def leave(module: Any, work: Callable[[], dict[str, Any]]) -> None:
+    """Do a module's work and leave with its result, or with what the cluster said; ``failed`` in it decides how."""
+    try:
+        result = work()
+    except ClusterError as failure:
+        module.fail_json(msg=str(failure))
+    (module.fail_json if result.pop("failed", False) else module.exit_json)(**result)

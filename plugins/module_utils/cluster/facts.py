@@ -1,0 +1,659 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a cluster and a namespace are like, and what stands in the way of a deployment. Reads only.
+
+What can't be read is an error and never "nothing there": somebody would deploy over it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import secrets, tunnel
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import condition
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+#: The part of a deployment → kind, name, container.
+PARTS = {
+    "litellm": ("Deployment", "litellm", "litellm"),
+    "backend": ("Deployment", "litellm-backend", "backend"),
+    "frontend": ("Deployment", "litellm-frontend", "frontend"),
+    "postgres": ("StatefulSet", "litellm-postgres", "postgres"),
+    "redis": ("Deployment", "litellm-redis", "redis"),
+    "mcp": ("Deployment", "litemaas-mcp", "mcp"),
+}
+NAMES = frozenset(name for _kind, name, _container in PARTS.values())
+#: The provider, as the cluster's Infrastructure calls it → StorageClasses that its clusters come with, best first.
+STORAGE = {
+    "aws": ("gp3-csi",),
+    "azure": ("managed-premium",),
+    "gcp": ("standard-rwo",),
+    "vsphere": ("thin-csi",),
+    "openstack": ("standard",),
+    "baremetal": ("ocs-", "lvms-"),
+    "none": ("ocs-", "lvms-"),
+}
+DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+BACKUPS = "litemaas-backups"
+SYSTEM = re.compile(r"^(kube-.*|openshift(-.*)?|default)$")
+#: Kinds that are read: name → path in a namespace, below the group.
+KINDS = {
+    "Deployment": ("apps", "v1", "deployments"),
+    "StatefulSet": ("apps", "v1", "statefulsets"),
+    "DaemonSet": ("apps", "v1", "daemonsets"),
+    "Service": ("", "v1", "services"),
+    "ConfigMap": ("", "v1", "configmaps"),
+    "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
+    "Ingress": ("networking.k8s.io", "v1", "ingresses"),
+    "Route": ("route.openshift.io", "v1", "routes"),
+}
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+ROUTES = "route.openshift.io"
+#: Server-side apply is a patch; what isn't there yet, it creates.
+APPLIED = ("get", "create", "patch")
+
+
+@dataclass(frozen=True)
+class Need:
+    """A right: a verb on a resource of a group, in a namespace, or of the cluster where that is ""."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+
+    def sentence(self) -> str:
+        """``create on deployments.apps in litemaas``."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} on {resource} in {self.namespace or 'the cluster'}"
+
+
+def needs_of_a_deploy(namespace: str, platform: str, namespace_exists: bool) -> list[Need]:
+    """What a deployment is made and watched with."""
+    found = [] if namespace_exists else [Need("create", "", "namespaces")]
+    edge = (ROUTES, "routes") if platform == "openshift" else ("networking.k8s.io", "ingresses")
+    for group, resource in (
+        ("", "secrets"),
+        ("", "configmaps"),
+        ("", "services"),
+        ("", "serviceaccounts"),
+        ("", "persistentvolumeclaims"),
+        ("apps", "deployments"),
+        ("apps", "statefulsets"),
+        ("batch", "jobs"),
+        ("networking.k8s.io", "networkpolicies"),
+        ("policy", "poddisruptionbudgets"),
+        edge,
+    ):
+        found += [Need(verb, group, resource, namespace) for verb in APPLIED]
+    found += [Need("delete", "batch", "jobs", namespace)]
+    found += [
+        Need("list", group, resource, namespace)
+        for group, resource in (
+            ("", "pods"),
+            ("", "events"),
+            ("", "services"),
+            ("", "persistentvolumeclaims"),
+            ("apps", "deployments"),
+            ("apps", "statefulsets"),
+            ("apps", "daemonsets"),
+            ("apps", "replicasets"),
+            ("autoscaling", "horizontalpodautoscalers"),
+            edge,
+        )
+    ]
+    return found
+
+
+@dataclass
+class Question:
+    """What is asked of a cluster; "" is not given.
+
+    Attributes:
+        needs: rights to check instead of those of a deploy; None for those.
+        more_needs: rights to check beside.
+        given_secrets: names of values that will be given: ``password``, ``master_key``, ``salt_key``.
+        external: whether the database is somebody else's.
+    """
+
+    namespace: str
+    storage_class: str = ""
+    cluster_domain: str = ""
+    platform: str = ""
+    needs: Sequence[Need] | None = None
+    more_needs: Sequence[Need] = ()
+    given_secrets: Sequence[str] = ()
+    external: bool = False
+    allow_foreign: bool = False
+    check_database: bool = True
+
+
+# Pure.
+
+
+def api_versions(discovered: Mapping[str, Any]) -> list[str]:
+    """``group/version/Kind`` of an answer in the newer form of discovery; the core group's name is empty."""
+    return [
+        f"{group['metadata'].get('name', '')}/{version['version']}/{resource['responseKind']['kind']}"
+        for group in discovered["items"]
+        for version in group.get("versions") or ()
+        for resource in version.get("resources") or ()
+        if (resource.get("responseKind") or {}).get("kind")
+    ]
+
+
+def storage_class(given: str, provider: str, classes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], str]:
+    """The StorageClass to use with how it was found, and the problem where there is none."""
+    names = [one["metadata"]["name"] for one in classes]
+    there = f"The cluster has {', '.join(sorted(names))}" if names else "The cluster has none"
+    if given:
+        if given in names:
+            return {"name": given, "how": "given"}, ""
+        return {"name": "", "how": ""}, f"StorageClass {given} doesn't exist. {there}"
+    for wanted in STORAGE.get(provider, ()):
+        for name in names:
+            if name == wanted or (wanted.endswith("-") and name.startswith(wanted)):
+                return {"name": name, "how": "by provider"}, ""
+    for one in classes:
+        notes = one["metadata"].get("annotations") or {}
+        if any(notes.get(key) == "true" for key in DEFAULT_CLASS):
+            return {"name": one["metadata"]["name"], "how": "default"}, ""
+    return {"name": "", "how": ""}, f"No StorageClass is the default one. {there}: say which (storage_class)"
+
+
+def is_ours(found: Mapping[str, Any]) -> bool:
+    """Whether an object carries our mark."""
+    return (found["metadata"].get("labels") or {}).get(MANAGED_BY) == secrets.MANAGER
+
+
+def is_litemaas(found: Mapping[str, Any]) -> bool:
+    """Whether a workload is ours, or one of an older collection: its name, and the label beside it."""
+    name = found["metadata"]["name"]
+    labels = found["metadata"].get("labels") or {}
+    template = (((found.get("spec") or {}).get("template") or {}).get("metadata") or {}).get("labels") or {}
+    return is_ours(found) or (name in NAMES and name in (labels.get("app"), template.get("app")))
+
+
+def bare(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """An object without its status, and with its kind, which lists leave out."""
+    group, version, _plural = KINDS[kind]
+    rest = {key: value for key, value in found.items() if key not in ("status", "apiVersion", "kind")}
+    return {"apiVersion": f"{group}/{version}" if group else version, "kind": kind} | rest
+
+
+def image_of(workload: Mapping[str, Any], container: str) -> str:
+    """The image of a container, or of the first one where none has that name."""
+    there = workload["spec"]["template"]["spec"]["containers"]
+    return str(next((one for one in there if one["name"] == container), there[0]).get("image", ""))
+
+
+def tag_of(image: str) -> str:
+    """The tag of an image; "" without one."""
+    name = image.partition("@")[0].rpartition("/")[2]
+    return name.partition(":")[2]
+
+
+def hosts(edges: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The names under which the parts are reached, by the Service behind each Route or Ingress."""
+    services = {"litellm": "api", "litellm-backend": "admin", "litellm-frontend": "frontend"}
+    found: dict[str, str] = {}
+    for edge in edges:
+        spec = edge.get("spec") or {}
+        target = services.get((spec.get("to") or {}).get("name", ""))
+        if target and spec.get("host"):
+            found.setdefault(target, spec["host"])
+        for rule in spec.get("rules") or ():
+            for path in (rule.get("http") or {}).get("paths") or ():
+                service = ((path.get("backend") or {}).get("service") or {}).get("name", "")
+                if services.get(service) and rule.get("host"):
+                    found.setdefault(services[service], rule["host"])
+    return found
+
+
+def verifies(stored: str, username: str, password: str) -> bool | None:
+    """Whether a password is the one of a stored PostgreSQL verifier; None where that can't be told."""
+    if stored.startswith("md5"):
+        digest = hashlib.md5((password + username).encode(), usedforsecurity=False).hexdigest()
+        return hmac.compare_digest(stored, f"md5{digest}")
+    match = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", stored)
+    if not match or not password.isascii():  # beyond ASCII a password is normalised first
+        return None
+    rounds, salt, stored_key = int(match[1]), base64.b64decode(match[2]), base64.b64decode(match[3])
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    key = hmac.new(salted, b"Client Key", hashlib.sha256).digest()
+    return hmac.compare_digest(hashlib.sha256(key).digest(), stored_key)
+
+
+def backups_of(config_map: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The backups that are recorded, newest first. Raises ValueError."""
+    found: list[dict[str, Any]] = []
+    for text in ((config_map or {}).get("data") or {}).values():
+        entries = json.loads(text)
+        found += [one for one in (entries if isinstance(entries, list) else [entries]) if isinstance(one, dict)]
+    return sorted(found, key=lambda one: str(one.get("time", "")), reverse=True)
+
+
+def layout(urls: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Whether both stores are in one database, and the databases' names, by what Secret litemaas-db holds."""
+    ours = secrets.Address.of(urls.get(secrets.URL, ""))
+    theirs = secrets.Address.of(urls.get(secrets.LITELLM_URL, ""))
+    first = urls.get("database") or ours.name
+    # An older deployment knows of one URL alone, which both are started with.
+    second = urls.get("litellm_database") or theirs.name or first
+    if not first:
+        return "", {}
+    return ("shared" if first == second else "split"), {"litemaas": first, "litellm": second}
+
+
+def covered(need: Need, rules: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether rules of a namespace give a right, to every object of that kind."""
+
+    def has(values: Sequence[str], wanted: str) -> bool:
+        return "*" in values or wanted in values
+
+    return any(
+        has(rule.get("verbs") or (), need.verb)
+        and has(rule.get("apiGroups") or (), need.group)
+        and has(rule.get("resources") or (), need.resource)
+        and not rule.get("resourceNames")
+        for rule in rules
+    )
+
+
+# Against the API server.
+
+
+@dataclass
+class Reader:
+    """Asks a cluster. One for each question."""
+
+    cluster: Cluster
+    question: Question
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.client: Rest = self.cluster.rest()
+
+    def read(self) -> dict[str, Any]:
+        """Everything; the module's result.
+
+        ``failed`` is in it where the account may not read what has to be known.
+
+        Raises:
+            ClusterError: the API server didn't answer, or not all of it.
+        """
+        asked = self.question
+        versions = self._discover()
+        platform = self._platform(versions)
+        namespace = self.client.find(f"/api/v1/namespaces/{asked.namespace}", "get on namespaces")
+        missing = self._missing_rights(platform, namespace is not None)
+        for need in missing:
+            self.problems.append(f"The account lacks a right: {need.sentence()}")
+        result: dict[str, Any] = {
+            "platform": platform,
+            "api_versions": sorted(versions),
+            "missing_rights": [need.sentence() for need in missing],
+            "problems": self.problems,
+            "notes": self.notes,
+        }
+        result["provider"] = self._provider() if platform == "openshift" else ""
+        classes, readable = self._storage_classes()
+        chosen, problem = storage_class(asked.storage_class, result["provider"], classes)
+        if problem and readable and not asked.external:
+            self.problems.append(problem)
+        if not readable:
+            chosen = {"name": asked.storage_class, "how": "given" if asked.storage_class else ""}
+        result["storage_class"] = chosen
+        result["storage_classes"] = sorted(one["metadata"]["name"] for one in classes)
+        try:
+            result |= self._namespace(namespace, versions)
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            lacks = f" Missing rights: {', '.join(result['missing_rights'])}" if missing else ""
+            return result | {"failed": True, "msg": f"{failure}.{lacks}", "problems": [*self.problems, str(failure)]}
+        result["domain"] = self._domain(platform, result["deployment"]["hosts"])
+        result["msg"] = self._sentence(result)
+        return result
+
+    def _discover(self) -> set[str]:
+        found: set[str] = set()
+        newer = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
+        accept = ",".join([*(newer.format(version) for version in ("v2", "v2beta1")), "application/json"])
+        for path in ("/api", "/apis"):
+            answer = self.client.request("GET", path, accept=accept)
+            if answer.get("kind") == "APIGroupDiscoveryList":
+                found.update(api_versions(answer))
+                continue
+            # API servers before 1.27 are asked for one group after the other.
+            places = [("", version) for version in answer.get("versions") or ()]
+            if "groups" in answer:
+                places = [
+                    (group["name"], version["version"]) for group in answer["groups"] for version in group["versions"]
+                ]
+            for group, name in places:
+                try:
+                    kinds = self.client.get(f"{path}/{group}/{name}" if group else f"{path}/{name}")["resources"]
+                except ClusterError as failure:
+                    # A group behind a Service that is down is nobody's but its own.
+                    if failure.status not in (404, 503):
+                        raise
+                    self.notes.append(f"API group {group}/{name} doesn't answer: {failure.words}")
+                    continue
+                found.update(f"{group}/{name}/{one['kind']}" for one in kinds if "/" not in one["name"])
+        return found
+
+    def _platform(self, versions: Iterable[str]) -> str:
+        has_routes = f"{ROUTES}/v1/Route" in versions
+        asked = self.question.platform
+        if asked == "openshift" and not has_routes:
+            self.problems.append("The cluster has no Routes (route.openshift.io/v1), so it is no OpenShift: platform")
+        return asked or ("openshift" if has_routes else "kubernetes")
+
+    def _missing_rights(self, platform: str, namespace_exists: bool) -> list[Need]:
+        asked = self.question
+        default = needs_of_a_deploy(asked.namespace, platform, namespace_exists)
+        needs = list(dict.fromkeys([*(default if asked.needs is None else asked.needs), *asked.more_needs]))
+        if not needs:
+            return []
+        body = {"apiVersion": "authorization.k8s.io/v1", "spec": {"namespace": asked.namespace}}
+        review = self.client.request(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+            {**body, "kind": "SelfSubjectRulesReview"},
+        )
+        rules = (review.get("status") or {}).get("resourceRules") or []
+        # The rules are those of one namespace, and another authorizer than RBAC may not tell its own.
+        return [
+            need
+            for need in needs
+            if not (need.namespace == asked.namespace and covered(need, rules)) and not self._allowed(need)
+        ]
+
+    def _allowed(self, need: Need) -> bool:
+        resource, _slash, part = need.resource.partition("/")
+        attributes = {"verb": need.verb, "group": need.group, "resource": resource, "namespace": need.namespace}
+        answer = self.client.request(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes | ({"subresource": part} if part else {})},
+            },
+        )
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    def _provider(self) -> str:
+        path = "/apis/config.openshift.io/v1/infrastructures/cluster"
+        try:
+            found = self.client.find(path, "get on infrastructures.config.openshift.io")
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            self.notes.append(f"The cluster's provider is not known: {failure}")
+            return ""
+        status = (found or {}).get("status") or {}
+        return str((status.get("platformStatus") or {}).get("type") or status.get("platform") or "").lower()
+
+    def _domain(self, platform: str, known: Mapping[str, str]) -> str:
+        if self.question.cluster_domain:
+            return self.question.cluster_domain
+        how = "say it (cluster_domain)"
+        if platform != "openshift":
+            if not known:
+                self.problems.append(f"The domain of the cluster's names is not known on plain Kubernetes: {how}")
+            return ""
+        path = "/apis/config.openshift.io/v1/ingresses/cluster"
+        try:
+            found = self.client.find(path, "get on ingresses.config.openshift.io")
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            self.problems.append(f"The cluster's domain can't be read ({failure.words}): {how}")
+            return ""
+        domain = str(((found or {}).get("spec") or {}).get("domain") or "")
+        if not domain:
+            self.problems.append(f"The cluster's Ingress configuration (cluster) has no domain: {how}")
+        return domain
+
+    def _storage_classes(self) -> tuple[list[dict[str, Any]], bool]:
+        try:
+            found = self.client.get("/apis/storage.k8s.io/v1/storageclasses", "list on storageclasses.storage.k8s.io")
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            if self.question.storage_class or self.question.external:
+                self.notes.append(f"Whether the StorageClass exists is not known: {failure}")
+            else:
+                self.problems.append(
+                    f"The cluster's StorageClasses can't be read ({failure.words}): say which (storage_class)"
+                )
+            return [], False
+        return list(found["items"]), True
+
+    def _list(self, kind: str, versions: Iterable[str]) -> list[dict[str, Any]]:
+        group, version, plural = KINDS[kind]
+        if f"{group}/{version}/{kind}" not in versions:
+            return []
+        base = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        rights = f"list on {plural}{'.' if group else ''}{group}"
+        return list(self.client.get(f"{base}/namespaces/{self.question.namespace}/{plural}", rights)["items"])
+
+    def _namespace(self, namespace: Mapping[str, Any] | None, versions: set[str]) -> dict[str, Any]:
+        """Everything that is in the namespace. Raises ClusterError."""
+        name = self.question.namespace
+        system = bool(SYSTEM.match(name))
+        if system:
+            self.problems.append(f"Namespace {name} is the cluster's own: deploy into another one")
+        phase = str(((namespace or {}).get("status") or {}).get("phase", ""))
+        if phase == "Terminating":
+            self.problems.append(f"Namespace {name} is being deleted: wait until it is gone, and run again")
+        if namespace is None:
+            nothing = {"name": name, "exists": False, "ours": False, "made": False, "foreign": False}
+            return {
+                "namespace": nothing | {"others": [], "phase": "", "system": system},
+                "deployment": _deployment({}, {}, {}, [], {}),
+                "live": {},
+                "secrets": {},
+                "volumes": [],
+                "backups": [],
+            }
+        there = {kind: self._list(kind, versions) for kind in KINDS}
+        mine = {
+            (kind, one["metadata"]["name"]): one
+            for kind in WORKLOADS
+            for one in there[kind]
+            if is_litemaas(one) and one["metadata"]["name"] in NAMES
+        }
+        others = sorted(
+            f"{kind}/{one['metadata']['name']}" for kind in WORKLOADS for one in there[kind] if not is_litemaas(one)
+        )
+        notes = namespace["metadata"].get("annotations") or {}
+        made = notes.get(secrets.CREATED) == "true"
+        ours = made or is_ours(namespace) or any(is_ours(one) for one in mine.values())
+        taken = [one for one in others if one.partition("/")[2] in NAMES]
+        if taken:
+            self.problems.append(
+                f"{', '.join(taken)} in {name} bears a name of ours, but is somebody else's: deploy into another"
+                " namespace"
+            )
+        elif others and not mine and not ours and not self.question.allow_foreign:
+            shown = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+            self.problems.append(
+                f"Namespace {name} isn't ours: it has {shown}. Deploy into another one, or set allow_foreign"
+            )
+        volumes = [one["metadata"]["name"] for one in there["PersistentVolumeClaim"] if secrets.is_volume(one)]
+        stored = {one: self.client.find(secrets.path(name, one), "get on secrets") for one in secrets.NAMES}
+        values = {one: secrets.decoded(secret) for one, secret in stored.items()}
+        running = secrets.running_values(self.client, name, mine.get(("Deployment", "litellm")))
+        deployed = ("Deployment", "litellm") in mine
+        self.problems += secrets.lost(
+            values,
+            running or ({"": ""} if deployed else {}),
+            self.question.given_secrets,
+            () if self.question.external else volumes,
+        )
+        if self.question.check_database and not self.question.external:
+            self._check_password(values[secrets.DATABASE], mine.get(("StatefulSet", secrets.POSTGRES)))
+        recorded = next((one for one in there["ConfigMap"] if one["metadata"]["name"] == BACKUPS), None)
+        try:
+            backups = backups_of(recorded)
+        except ValueError:
+            raise ClusterError(
+                f"Read ConfigMap {BACKUPS} in {name}", "it holds something else than JSON", "Put it right, or delete it"
+            ) from None
+        return {
+            "namespace": {
+                "name": name,
+                "exists": True,
+                "ours": ours,
+                "made": made,
+                "foreign": bool(others),
+                "others": others,
+                "phase": phase,
+                "system": system,
+            },
+            "deployment": _deployment(
+                mine, values, running, self._hpas(versions), hosts([*there["Route"], *there["Ingress"]])
+            ),
+            "live": {
+                f"{kind}/{one['metadata']['name']}": bare(one, kind)
+                for kind in there
+                if kind != "ConfigMap"
+                for one in there[kind]
+                if is_litemaas(one) or one["metadata"]["name"] in NAMES or one["metadata"]["name"] in volumes
+            },
+            "secrets": {one: sorted(values[one]) for one, secret in stored.items() if secret},
+            "volumes": sorted(volumes),
+            "backups": backups,
+        }
+
+    def _hpas(self, versions: Iterable[str]) -> list[str]:
+        """The Deployments whose replicas an autoscaler sets. Version 1 has all that this needs, and is everywhere."""
+        if "autoscaling/v1/HorizontalPodAutoscaler" not in versions:
+            return []
+        found = self.client.get(
+            f"/apis/autoscaling/v1/namespaces/{self.question.namespace}/horizontalpodautoscalers",
+            "list on horizontalpodautoscalers.autoscaling",
+        )["items"]
+        targets = [one["spec"]["scaleTargetRef"] for one in found]
+        return sorted({one["name"] for one in targets if one["kind"] == "Deployment"})
+
+    def _check_password(self, values: Mapping[str, str], postgres: Mapping[str, Any] | None) -> None:
+        """Whether the database's password is the one in its Secret, where that can be tried.
+
+        A forwarded connection is let in without a password, so what the server has stored is compared.
+        """
+        user, password = values.get("username"), values.get("password")
+        if not (postgres and user and password):
+            return
+        name = self.question.namespace
+        unknown = "Whether the database's password is the one in its Secret was not checked"
+        selector = "app=" + ((postgres["spec"]["selector"].get("matchLabels") or {}).get("app") or secrets.POSTGRES)
+        try:
+            pods = self.client.get(f"/api/v1/namespaces/{name}/pods", "list on pods", labelSelector=selector)["items"]
+            ready = [one for one in pods if condition(one, "Ready").get("status") == "True"]
+            if not ready:
+                self.notes.append(f"{unknown}: no pod of {secrets.POSTGRES} is ready")
+                return
+            stored = self._stored_password(ready[0]["metadata"]["name"], values)
+        except (ClusterError, database.DatabaseError) as failure:
+            if "password authentication failed" in str(failure):
+                stored = "md5"  # nobody's
+            else:
+                self.notes.append(f"{unknown}: {failure}")
+                return
+        if stored is None:
+            self.notes.append(f"{unknown}: its user may not read what is stored of it (pg_authid)")
+        elif verifies(stored, user, password) is False:
+            self.problems.append(
+                f"The password in Secret {secrets.DATABASE} in {name} is not the one of user {user} in the database:"
+                " restore the Secret from its backup, or set the database's to it (ALTER ROLE … PASSWORD …, in pod"
+                f" {ready[0]['metadata']['name']}), and run again"
+            )
+
+    def _stored_password(self, pod: str, values: Mapping[str, str]) -> str | None:
+        port = tunnel.PodPort(self.cluster.api(), self.question.namespace, pod)
+        with port.opened() as folder:
+            dsn = database.make_dsn(
+                host=folder,
+                port=port.port,
+                user=values["username"],
+                password=values["password"],
+                dbname=values.get("database") or "postgres",
+                sslmode="disable",
+                connect_timeout=5,
+            )
+            try:
+                connection = database.connect(dsn, option="database")
+            except database.DatabaseError as failure:
+                if port.trouble:
+                    raise ClusterError("Reach the database", port.trouble) from None
+                raise failure
+            try:
+                with connection.transaction("Read the stored password", read_only=True, keep=False) as cursor:
+                    cursor.execute("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
+                    if not cursor.fetchone()[0]:
+                        return None
+                    cursor.execute("SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = current_user")
+                    row = cursor.fetchone()
+                    return str(row[0]) if row and row[0] else None
+            finally:
+                with suppress(database.DatabaseError):
+                    connection.close()
+
+    def _sentence(self, result: Mapping[str, Any]) -> str:
+        deployment, namespace = result["deployment"], result["namespace"]
+        said = [f"{result['platform']}{' on ' + result['provider'] if result['provider'] else ''}"]
+        where = f"in {namespace['name']}"
+        if not namespace["exists"]:
+            said.append(f"namespace {namespace['name']} doesn't exist")
+        elif deployment["exists"]:
+            whose = "ours" if deployment["ours"] else "made by something else, can be adopted"
+            said.append(f"LiteMaaS {deployment['version'] or 'of unknown version'} {where} ({whose})")
+        else:
+            said.append(f"no LiteMaaS {where}")
+        said.append(f"{len(self.problems)} problems" if self.problems else "nothing in the way of a deployment")
+        return ", ".join(said)
+
+
+def _deployment(
+    mine: Mapping[tuple[str, str], Mapping[str, Any]],
+    values: secrets.Values,
+    running: Mapping[str, str],
+    hpas: list[str],
+    reached: Mapping[str, str],
+) -> dict[str, Any]:
+    """The deployment that is there, in short."""
+    parts = {part: mine.get((kind, name)) for part, (kind, name, _container) in PARTS.items()}
+    images = {part: image_of(one, PARTS[part][2]) for part, one in parts.items() if one}
+    kind, databases = layout(values.get(secrets.DATABASE, {}))
+    ours = bool(mine) and all(is_ours(one) for one in mine.values())
+    salt = secrets.SALT in values.get(secrets.LITELLM, {}) or secrets.SALT in running
+    return {
+        "exists": bool(mine),
+        "ours": ours,
+        "adoptable": bool(mine) and not ours,
+        "version": tag_of(images.get("backend", "")),
+        "images": images,
+        "replicas": {part: one["spec"].get("replicas", 1) for part, one in parts.items() if one},
+        "hpas": hpas,
+        "layout": kind,
+        "databases": databases,
+        "salt_key": salt,
+        "hosts": dict(reached),
+    }
