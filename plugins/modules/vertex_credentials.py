@@ -284,6 +284,9 @@ ITEM: dict[str, dict[str, Any]] = {
 class VertexModule(LiteMaaSModule):
     """Hides the keys among its options before anything is logged or returned."""
 
+    #: It needs nothing of LiteMaaS's own places.
+    place = None
+
     def hide_secrets(self) -> None:
         super().hide_secrets()
         listed = self.params.get("credentials")

@@ -12,6 +12,7 @@ manager may own the same field too, and would keep it alive.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,10 +33,8 @@ MERGE = "application/strategic-merge-patch+json"
 #: Seconds that one pod may take to answer, and between two looks.
 EXEC_TIMEOUT = 30
 POLL = 2
-_HASH = (
-    "import hashlib,sys\n"
-    "for p in sys.argv[1:]: print(hashlib.sha256(open(p,'rb').read()).hexdigest()+'  '+p)"
-)
+_HASH = "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())"
+_DIGEST = re.compile(r"\\?([0-9a-f]{64})\b")
 #: sha256sum is in every image with a shell; LiteLLM is Python, so that is there where it isn't.
 HASHERS = (("sha256sum",), ("python3", "-c", _HASH), ("python", "-c", _HASH))
 
@@ -303,36 +302,33 @@ def ready_pods(cluster: Cluster, namespace: str, selector: str) -> list[str]:
 
 
 def _differs(cluster: Cluster, namespace: str, pod: str, container: str, checksums: Mapping[str, str]) -> str:
-    paths = sorted(checksums)
-    try:
-        code, out, words = _hashes(cluster, namespace, pod, container, paths)
-    except ClusterError as failure:
-        if failure.status == 404:  # it has gone since it was listed
-            return "is gone"
-        raise
-    found = {path.lstrip("*"): digest.lstrip("\\") for digest, _space, path in _lines(out)}
     problems = []
-    for path in paths:
-        if found.get(path) == checksums[path]:
-            continue
-        if path in found:
+    for path, checksum in sorted(checksums.items()):
+        try:
+            code, out, words = _hash(cluster, namespace, pod, container, path)
+        except ClusterError as failure:
+            if failure.status == 404:  # it has gone since it was listed
+                return "is gone"
+            raise
+        found = _DIGEST.match(out)
+        if found is None:
+            said = " ".join(words.split())[-200:] or f"no answer (exit code {code})"
+            problems.append(f"{path} can't be read: {said}")
+        elif found[1] != checksum:
             problems.append(f"{path} has another content")
-        else:
-            said = next((line for line in words.splitlines() if path in line), "") or f"no answer (exit code {code})"
-            problems.append(f"{path} can't be read: {said.strip()[:200]}")
     return ", ".join(problems)
 
 
-def _hashes(cluster: Cluster, namespace: str, pod: str, container: str, paths: Sequence[str]) -> tuple[int, str, str]:
+def _hash(cluster: Cluster, namespace: str, pod: str, container: str, path: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the first program that the image has. Raises ClusterError."""
     refused = ""
     for program in HASHERS:
-        code, out, words = run(cluster, namespace, pod, container, [*program, *paths])
+        code, out, words = run(cluster, namespace, pod, container, [*program, path])
         if code >= 0 and code not in (126, 127):
             return code, out, words
         refused = refused or words
     raise ClusterError(
-        f"Read {', '.join(paths)} in pod {pod}",
+        f"Read {path} in pod {pod}",
         f"neither sha256sum nor python3 could be run in container {container}: {refused[:300]}",
         "Look at the pod, or leave the files unchecked with verify: false",
     )
@@ -377,10 +373,6 @@ def _status(text: str) -> dict[str, Any]:
     except ValueError:
         return {"message": f"no answer within {EXEC_TIMEOUT} s"} if not text else {"message": text[:300]}
     return found if isinstance(found, dict) else {}
-
-
-def _lines(out: str) -> list[tuple[str, str, str]]:
-    return [line.strip().partition("  ") for line in out.splitlines() if line.strip()]
 
 
 def _key(fields: Mapping[str, str]) -> str:

@@ -1,0 +1,380 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Keys of service accounts in a real API server's Deployment, with real rollouts.
+
+The node is a fake: what its pods have of a mounted Secret is written by it, and commands in them run on this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, Rest
+from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import Google, key_file
+
+AI, CLAUDE = "/etc/vertex-credentials/key.json", "/etc/vertex-claude-credentials/key.json"
+APPLY = "application/apply-patch+yaml"
+
+
+@dataclass
+class Lab:
+    """A namespace with a Deployment ``litellm``."""
+
+    runner: harness.Runner
+    rest: Rest
+    namespace: str
+    folder: Path
+    files: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"K8S_AUTH_KUBECONFIG": self.runner.stack.variables["KUBECONFIG"]}
+
+    def path(self, kind: str, name: str) -> str:
+        group = "/apis/apps/v1" if kind == "deployments" else "/api/v1"
+        return f"{group}/namespaces/{self.namespace}/{kind}/{name}".rstrip("/")
+
+    def run(self, *, check: bool = False, diff: bool = False, **args: Any) -> harness.ModuleResult:
+        args = {"namespace": self.namespace, "probe": "skip", "wait_timeout": 60, **args}
+        return self.runner.module("vertex_credentials", args, check=check, diff=diff, env=self.environment)
+
+    def template(self) -> dict[str, Any]:
+        return self.rest.get(self.path("deployments", "litellm"))["spec"]["template"]
+
+    def mounts(self) -> dict[str, str]:
+        """Secret by folder, as the container has them."""
+        spec = self.template()["spec"]
+        secrets = {one["name"]: one["secret"]["secretName"] for one in spec.get("volumes") or ()}
+        found = spec["containers"][0].get("volumeMounts") or ()
+        assert all(one["readOnly"] for one in found)
+        return {one["mountPath"]: secrets[one["name"]] for one in found}
+
+    def revision(self) -> str:
+        found = self.rest.get(self.path("deployments", "litellm"))
+        return found["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
+
+    def secret(self, name: str) -> dict[str, str]:
+        found = self.rest.find(self.path("secrets", name))
+        assert found is not None
+        return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
+
+    def make_secret(self, name: str, **data: str) -> None:
+        body = {"metadata": {"name": name}, "stringData": data}
+        self.rest.request("POST", self.path("secrets", ""), body)
+
+    def patch(self, body: dict[str, Any], manager: str = "kubectl-edit") -> None:
+        kind = "application/strategic-merge-patch+json"
+        query = {"fieldManager": manager}
+        self.rest.request("PATCH", self.path("deployments", "litellm"), body, content_type=kind, query=query)
+
+    def file(self, name: str, content: Any) -> str:
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return str(path)
+
+
+@pytest.fixture
+def lab(runner: harness.Runner, prefix: str, tmp_path: Path) -> Iterator[Lab]:
+    rest = Cluster(kubeconfig=runner.stack.variables["KUBECONFIG"]).rest()
+    namespace = f"{prefix}vertex"
+    rest.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    found = Lab(runner, rest, namespace, tmp_path)
+    container = {"name": "litellm", "image": "quay.io/rh-aiservices-bu/litellm-non-root:main-v1.81.0-stable-custom"}
+    spec = {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "litellm"}},
+        "template": {"metadata": {"labels": {"app": "litellm"}}, "spec": {"containers": [container]}},
+    }
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "litellm"}, "spec": spec}
+    query = {"fieldManager": "rhpds.litemaas"}
+    rest.request("PATCH", found.path("deployments", "litellm"), body, query=query, content_type=APPLY)
+    yield found
+    rest.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+def both(lab: Lab, **other: Any) -> dict[str, Any]:
+    """The lab's two keys, as options."""
+    ai, claude = key_file("rhdp-infra"), key_file("itpc-gcp-product-all-claude")
+    return {
+        "credentials": [
+            {
+                "secret": "vertex-ai-sa-key",
+                "path": AI,
+                "volume": "vertex-sa-key",
+                "src": lab.file("ai.json", ai),
+                "expected_project": "rhdp-infra",
+            },
+            {"secret": "vertex-claude-sa-key", "path": CLAUDE, "content": claude, "fallback": True, **other},
+        ]
+    }
+
+
+def assert_hidden(lab: Lab, text: str) -> None:
+    """No line of any key that the cluster has is in a text."""
+    for item in lab.rest.get(lab.path("secrets", ""))["items"]:
+        data = base64.b64decode((item.get("data") or {}).get("key.json") or "").decode()
+        if data:
+            key = json.loads(data)
+            for line in [key["private_key_id"], *key["private_key"].splitlines()[1:-1]]:
+                assert line not in text
+            assert item["data"]["key.json"] not in text
+
+
+def test_both_keys_come_and_stay_and_are_in_every_pod(lab: Lab) -> None:
+    options = both(lab)
+    foreseen = lab.run(check=True, **options)
+    assert foreseen.changed and foreseen["summary"]["created"] == 2, foreseen["msg"]
+    assert lab.mounts() == {}
+    assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
+
+    made = lab.run(diff=True, **options)
+    assert made.changed, made["msg"]
+    assert made["summary"]["created"] == 2
+    assert made["projects"] == {AI: "rhdp-infra", CLAUDE: "itpc-gcp-product-all-claude"}
+    assert [len(item["verified_pods"]) for item in made["results"]] == [2, 2]
+    assert made["rollout"]["msg"].startswith("litellm 2/2 ready")
+    folders = {str(Path(AI).parent): "vertex-ai-sa-key", str(Path(CLAUDE).parent): "vertex-claude-sa-key"}
+    assert lab.mounts() == folders
+    template = lab.template()
+    env = {"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": CLAUDE}
+    assert template["spec"]["containers"][0]["env"] == [env]
+    assert {one["name"] for one in template["spec"]["volumes"]} == {"vertex-sa-key", "vertex-claude-sa-key"}
+    assert_hidden(lab, json.dumps(made))
+    assert made["invocation"]["module_args"]["credentials"][1]["content"] == "hidden"
+
+    revision = lab.revision()
+    again = lab.run(**options)
+    assert not again.changed, again["results"]
+    assert [len(item["verified_pods"]) for item in again["results"]] == [2, 2]
+    assert not lab.run(check=True, **options).changed
+    assert lab.revision() == revision
+
+
+def test_one_key_is_rotated_and_the_other_stays_mounted(lab: Lab) -> None:
+    assert lab.run(**both(lab)).changed
+    before, mounts = lab.revision(), lab.mounts()
+    fresh = key_file("rhdp-infra")
+    one = {"secret": "vertex-ai-sa-key", "src": lab.file("fresh.json", fresh)}
+    result = lab.run(**one)
+    assert result["results"][0]["action"] == "rotate", result["msg"]
+    assert result["results"][0]["path"] == AI
+    assert len(result["results"][0]["verified_pods"]) == 2
+    assert json.loads(lab.secret("vertex-ai-sa-key")["key.json"]) == fresh
+    assert lab.mounts() == mounts
+    assert lab.revision() == str(int(before) + 1)
+    laid_out_otherwise = lab.file("fresh.json", json.dumps(fresh, indent=7, sort_keys=True))
+    assert not lab.run(secret="vertex-ai-sa-key", src=laid_out_otherwise).changed
+
+
+def test_others_of_the_deployment_and_of_the_secret_stay(lab: Lab) -> None:
+    lab.make_secret("vertex-ai-sa-key", **{"key.json": json.dumps(key_file("rhdp-infra")), "note": "ours"})
+    other = {"name": "shared", "mountPath": "/shared", "readOnly": True}
+    volume = {"name": "shared", "secret": {"secretName": "vertex-ai-sa-key"}}
+    container = {"name": "litellm", "volumeMounts": [other], "env": [{"name": "A", "value": "1"}]}
+    lab.patch({"spec": {"template": {"spec": {"volumes": [volume], "containers": [container]}}}})
+    fresh = key_file("rhdp-infra")
+    args = {"secret": "vertex-ai-sa-key", "path": AI, "volume": "vertex-sa-key"}
+    made = lab.run(**args, content=fresh)
+    assert made["results"][0]["action"] == "rotate", made["msg"]
+    assert lab.secret("vertex-ai-sa-key") == {"key.json": lab.secret("vertex-ai-sa-key")["key.json"], "note": "ours"}
+    assert set(lab.mounts()) == {"/shared", str(Path(AI).parent)}
+
+    gone = lab.run(**args, state="absent")
+    assert gone["results"][0]["action"] == "delete", gone["msg"]
+    assert "made by somebody else" in gone["results"][0]["msg"]
+    assert set(lab.mounts()) == {"/shared"}
+    assert "note" in lab.secret("vertex-ai-sa-key")
+    assert lab.template()["spec"]["containers"][0]["env"] == [{"name": "A", "value": "1"}]
+    assert not lab.run(**args, state="absent").changed
+
+
+def test_a_mount_made_with_oc_is_taken_over_and_goes_completely(lab: Lab) -> None:
+    lab.make_secret("vertex-ai-sa-key", **{"key.json": json.dumps(key_file("rhdp-infra"))})
+    volume = {"name": "made-by-hand", "secret": {"secretName": "vertex-ai-sa-key"}}
+    mount = {"name": "made-by-hand", "mountPath": str(Path(AI).parent)}
+    container = {"name": "litellm", "volumeMounts": [mount]}
+    lab.patch({"spec": {"template": {"spec": {"volumes": [volume], "containers": [container]}}}}, manager="oc")
+    taken = lab.run(secret="vertex-ai-sa-key", path=AI, volume="vertex-sa-key")
+    assert taken["results"][0]["action"] == "update", taken["msg"]
+    assert taken["results"][0]["volume"] == "made-by-hand"
+    assert {"writable", "read-only"} <= {str(one[side]) for one in taken["results"][0]["changes"] for side in one}
+    assert lab.mounts() == {str(Path(AI).parent): "vertex-ai-sa-key"}
+    assert lab.run(secret="vertex-ai-sa-key", state="absent").changed
+    assert lab.mounts() == {}
+    assert "volumes" not in lab.template()["spec"]
+
+
+def test_a_deployment_applied_anew_keeps_the_mounts(lab: Lab) -> None:
+    lab.run(**both(lab))
+    mounts = lab.mounts()
+    container = {"name": "litellm", "image": "quay.io/rh-aiservices-bu/litellm-non-root:another"}
+    spec = {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "litellm"}},
+        "template": {"metadata": {"labels": {"app": "litellm"}}, "spec": {"containers": [container]}},
+    }
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "litellm"}, "spec": spec}
+    query = {"fieldManager": "rhpds.litemaas", "force": "true"}
+    lab.rest.request("PATCH", lab.path("deployments", "litellm"), body, query=query, content_type=APPLY)
+    assert lab.template()["spec"]["containers"][0]["image"].endswith(":another")
+    assert lab.mounts() == mounts
+
+
+def test_a_key_goes_with_mount_secret_and_fallback_unless_models_use_it(lab: Lab) -> None:
+    lab.run(**both(lab))
+    used = {"used_paths": {CLAUDE: ["claude-sonnet-4-6", "gemini-2.5-pro"]}}
+    gone = {"secret": "vertex-claude-sa-key", "state": "absent"}
+    refused = lab.run(**gone, **used)
+    assert refused.failed
+    assert "claude-sonnet-4-6, gemini-2.5-pro" in refused["msg"] and CLAUDE in refused["msg"]
+    assert len(lab.mounts()) == 2
+
+    assert lab.run(**gone, check=True).changed
+    assert len(lab.mounts()) == 2
+    assert lab.run(**gone, **used, force=True)["summary"]["deleted"] == 1
+    assert lab.mounts() == {str(Path(AI).parent): "vertex-ai-sa-key"}
+    assert "env" not in lab.template()["spec"]["containers"][0]
+    assert list(lab.template()["metadata"]["annotations"]) == ["vertex.rhpds.litemaas/vertex-sa-key"]
+    assert lab.rest.find(lab.path("secrets", "vertex-claude-sa-key")) is None
+    assert not lab.run(**gone).changed
+
+
+def test_the_fallback_comes_and_goes_by_itself(lab: Lab) -> None:
+    one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra")}
+    lab.run(**one)
+    assert "env" not in lab.template()["spec"]["containers"][0]
+    assert lab.run(**one, fallback=True).changed
+    assert lab.template()["spec"]["containers"][0]["env"][0]["value"] == AI
+    assert not lab.run(**one).changed
+    assert not lab.run(**one, fallback=True).changed
+    assert lab.run(**one, fallback=False).changed
+    assert "env" not in lab.template()["spec"]["containers"][0]
+    assert not lab.run(**one, fallback=False).changed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"content": {"type": "service_account"}}, "the key project_id is missing; client_email is missing; private_key"),
+        ({"content": "{"}, "the key is no JSON"),
+        ({"content": None}, "there is no Secret vertex-claude-sa-key in"),
+        ({"expected_project": "rhdp-infra"}, "is of project 'itpc-gcp-product-all-claude', not of 'rhdp-infra'"),
+        ({"expected_email": "a@b.iam.gserviceaccount.com"}, "not of 'a@b.iam.gserviceaccount.com'"),
+        ({"content": None, "src": "/does/not/exist.json"}, "src /does/not/exist.json can't be read: No such file"),
+        ({"src": "/etc/hosts"}, "src and content exclude each other"),
+        ({"path": AI}, f"path {AI} is that of Secret vertex-ai-sa-key too"),
+        ({"volume": "vertex-sa-key"}, "volume vertex-sa-key is that of Secret vertex-ai-sa-key too"),
+        ({"secret": "vertex-ai-sa-key"}, "this Secret stands in the list more than once"),
+        ({"path": "/etc/vertex/other.json"}, "has to be an absolute one that ends in /key.json"),
+        ({"path": "/key.json"}, "over the whole file system"),
+        ({"path": None}, "path is missing"),
+    ],
+)
+def test_one_bad_item_keeps_all_from_being_written(lab: Lab, change: dict[str, Any], words: str) -> None:
+    for check in (True, False):
+        result = lab.run(**both(lab, **change), check=check)
+        assert result.failed
+        assert words in result["msg"]
+        assert not result["changed"]
+    assert lab.mounts() == {}
+    assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
+
+
+def test_a_place_that_is_taken_is_refused(lab: Lab) -> None:
+    lab.make_secret("other", **{"key.json": "{}"})
+    volume = {"name": "other", "secret": {"secretName": "other"}}
+    container = {"name": "litellm", "volumeMounts": [{"name": "other", "mountPath": str(Path(AI).parent)}]}
+    lab.patch({"spec": {"template": {"spec": {"volumes": [volume], "containers": [container]}}}})
+    one = {"secret": "vertex-ai-sa-key", "content": key_file("rhdp-infra")}
+    result = lab.run(**one, path=AI)
+    assert "is mounted from Secret other already (volume other)" in result["msg"]
+    result = lab.run(**one, path=CLAUDE, volume="other")
+    assert "volume other of Deployment litellm is of Secret other" in result["msg"]
+    result = lab.run(**one, path=CLAUDE, container="proxy")
+    assert "has no container 'proxy' (litellm)" in result["msg"]
+    assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
+
+
+def test_without_a_deployment_nothing_is_written(lab: Lab) -> None:
+    one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra"), "deployment": "proxy"}
+    foreseen = lab.run(**one, check=True)
+    assert foreseen.changed
+    assert "isn't there yet" in foreseen["results"][0]["msg"]
+    result = lab.run(**one)
+    assert "it isn't there" in result["msg"] and "Nothing was written" in result["msg"]
+    assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
+
+
+def test_a_pod_with_another_file_is_named(lab: Lab) -> None:
+    one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra")}
+    assert not lab.run(**one).failed
+    # Another one mounts a file of his own over it, in a way that only the pod shows.
+    spec = lab.template()["spec"]
+    assert spec["volumes"][0]["name"] == "vertex-ai-sa-key"
+    items = [{"key": "other", "path": "key.json"}]
+    patch = {"data": {"other": base64.b64encode(b"no key").decode()}}
+    kind = "application/merge-patch+json"
+    lab.rest.request("PATCH", lab.path("secrets", "vertex-ai-sa-key"), patch, content_type=kind)
+    volume = {"name": "vertex-ai-sa-key", "secret": {"secretName": "vertex-ai-sa-key", "items": items}}
+    lab.patch({"spec": {"template": {"spec": {"volumes": [volume]}}}})
+    result = lab.run(**one, wait_timeout=10)
+    assert result.failed
+    assert "pod litellm-" in result["msg"] and f"{AI} has another content" in result["msg"]
+
+
+def test_google_is_asked_before_anything_is_written(lab: Lab) -> None:
+    with Google() as google:
+        key = google.account("rhdp-infra")
+        one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key, "iam_endpoint": google.url, "probe": "require"}
+        refused = lab.run(**one)
+        assert refused.failed
+        assert "roles/aiplatform.user" in refused["msg"] and key["client_email"] in refused["msg"]
+        assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
+        google.allowed.add(key["client_email"])
+        made = lab.run(**one)
+        assert made["results"][0]["probe"] == {"outcome": "passed", "reason": ""}, made["msg"]
+    lost = lab.run(**one)
+    assert lost.failed and "could not be tried: 127.0.0.1" in lost["msg"]
+    went_on = lab.run(**{**one, "probe": "auto"})
+    assert not went_on.failed and not went_on.changed
+    assert went_on["results"][0]["probe"]["outcome"] == "skipped"
+
+
+PLAY = """\
+- name: Credentials
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Key
+      rhpds.litemaas.vertex_credentials:
+        namespace: "{{ namespace }}"
+        secret: vertex-ai-sa-key
+        path: /etc/vertex-credentials/key.json
+        content: "{{ lookup('ansible.builtin.file', key_file) }}"
+        probe: skip
+"""
+
+
+def test_a_key_is_neither_shown_nor_left_on_disk(lab: Lab) -> None:
+    key = key_file("rhdp-infra")
+    variables = {"namespace": lab.namespace, "key_file": lab.file("given.json", key)}
+    keep = {"ANSIBLE_KEEP_REMOTE_FILES": "1", **lab.environment}
+    done = lab.runner.playbook(PLAY, variables, diff=True, verbosity=5, env=keep)
+    assert done.rc == 0, done.output
+    assert done.changed == 1
+    assert_hidden(lab, done.output)
+    assert lab.secret("vertex-ai-sa-key")
+    inside = key["private_key"].splitlines()[3]
+    left = [path for path in lab.folder.rglob("*") if path.is_file() and inside in path.read_text(errors="replace")]
+    assert left == [lab.folder / "given.json"]
