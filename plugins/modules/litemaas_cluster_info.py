@@ -156,11 +156,11 @@ domain:
   returned: success
   type: str
 api_versions:
-  description: Kinds that the API server has, as C(group/version/Kind); the core group's name is empty.
+  description: Kinds that the API server has, as C(group/version/Kind), or C(v1/Kind) of the core group.
   returned: when the API server answered
   type: list
   elements: str
-  sample: [/v1/Pod, apps/v1/Deployment]
+  sample: [v1/Pod, apps/v1/Deployment]
 storage_class:
   description: The StorageClass to use.
   returned: when the API server answered

@@ -144,14 +144,19 @@ class Question:
 
 
 def api_versions(discovered: Mapping[str, Any]) -> list[str]:
-    """``group/version/Kind`` of an answer in the newer form of discovery; the core group's name is empty."""
+    """``group/version/Kind`` of an answer in the newer form of discovery; ``v1/Kind`` of the core group."""
     return [
-        f"{group['metadata'].get('name', '')}/{version['version']}/{resource['responseKind']['kind']}"
+        served(group["metadata"].get("name", ""), version["version"], resource["responseKind"]["kind"])
         for group in discovered["items"]
         for version in group.get("versions") or ()
         for resource in version.get("resources") or ()
         if (resource.get("responseKind") or {}).get("kind")
     ]
+
+
+def served(group: str, version: str, kind: str) -> str:
+    """``group/version/Kind``, or ``v1/Kind`` of the core group."""
+    return f"{group}/{version}/{kind}".lstrip("/")
 
 
 def storage_class(given: str, provider: str, classes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], str]:
@@ -353,7 +358,7 @@ class Reader:
                         raise
                     self.notes.append(f"API group {group}/{name} doesn't answer: {failure.words}")
                     continue
-                found.update(f"{group}/{name}/{one['kind']}" for one in kinds if "/" not in one["name"])
+                found.update(served(group, name, one["kind"]) for one in kinds if "/" not in one["name"])
         return found
 
     def _platform(self, versions: Iterable[str]) -> str:
@@ -447,7 +452,7 @@ class Reader:
 
     def _list(self, kind: str, versions: Iterable[str]) -> list[dict[str, Any]]:
         group, version, plural = KINDS[kind]
-        if f"{group}/{version}/{kind}" not in versions:
+        if served(group, version, kind) not in versions:
             return []
         base = f"/apis/{group}/{version}" if group else f"/api/{version}"
         rights = f"list on {plural}{'.' if group else ''}{group}"

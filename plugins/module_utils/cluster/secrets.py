@@ -54,6 +54,8 @@ DEPENDS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "mcp": {LITELLM: (MASTER,), BACKEND: ("ADMIN_API_KEY",)},
 }
+#: What results consist of: Ansible would take a secret that is part of it out of every name.
+WORDS = " ".join([*NAMES, *DEPENDS, "created updated deleted namespace checksums results notes changed action none"])
 RIGHTS = "get, list, create, patch and delete on secrets"
 #: Writes that meet somebody else's are begun again, this often.
 TRIES = 5
