@@ -28,11 +28,11 @@ from ansible_collections.rhpds.litemaas.tests.integration import harness
 # The stack's programs import each other by their bare names.
 sys.path.insert(0, str(harness.CHECKOUT / "tests" / "stack"))
 
-import processes  # noqa: E402
-import progress  # noqa: E402
-import provision  # noqa: E402
-import proxy as stack_proxy  # noqa: E402
-import settings as stack_settings  # noqa: E402
+import processes
+import progress
+import provision
+import proxy as stack_proxy
+import settings as stack_settings
 
 TEMPLATE = harness.CHECKOUT / "roles/ocp4_workload_litemaas/templates/litellm-config.yaml.j2"
 
