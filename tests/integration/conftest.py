@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.rhpds.litemaas.tests.integration import harness, labs
+from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness, labs
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +103,10 @@ def lab(runner: harness.Runner, litellm: harness.LiteLLM, prefix: str, lab_model
     found = labs.Lab(runner, litellm, prefix.strip("-"), [lab_model])
     yield found
     litellm.remove(f"virtkey-{found.guid}")
+
+
+@pytest.fixture
+def namespace(stack: harness.Stack, prefix: str) -> Iterator[cluster.Namespace]:
+    """A namespace of the stack's cluster, empty."""
+    with cluster.Namespace(stack, f"{prefix}litemaas") as made:
+        yield made

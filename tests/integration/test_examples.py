@@ -9,25 +9,26 @@ from __future__ import annotations
 import ast
 import json
 import textwrap
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.cluster import cluster_of
+from ansible_collections.rhpds.litemaas.tests.integration.cluster import POSTGRES, Namespace
 
 
-def needs_model(runner: harness.Runner, rename: Callable[[str], str]) -> None:
+def needs_model(runner: harness.Runner, rename: Callable[[str], str], _namespace: Namespace) -> None:
     """The model that a key of the examples may call."""
     model = {"model_name": rename("granite-3-2-8b-instruct"), "litellm_model": "openai/demo-chat", "api_key": "none"}
     result = runner.module("litellm_model", {**model, "api_base": f"{runner.stack.upstream_url}/v1"})
     assert not result.failed, result["msg"]
 
 
-def needs_keys(runner: harness.Runner, rename: Callable[[str], str]) -> None:
+def needs_keys(runner: harness.Runner, rename: Callable[[str], str], namespace: Namespace) -> None:
     """A workshop's keys, and their hand-out beside the playbook."""
-    needs_model(runner, rename)
+    needs_model(runner, rename, namespace)
     keys = [{"key_alias": rename(f"virtkey-abc12-user{number}")} for number in (1, 2)]
     lab = {"guid": rename("guid: abc12").removeprefix("guid: "), "models": [rename("granite-3-2-8b-instruct")]}
     result = runner.module("litellm_virtual_key", {"keys": keys, "duration": "36h", **lab})
@@ -37,16 +38,24 @@ def needs_keys(runner: harness.Runner, rename: Callable[[str], str]) -> None:
     handout.write_text(json.dumps(result["results"]), encoding="utf-8")
 
 
+def needs_database(runner: harness.Runner, _rename: Callable[[str], str], namespace: Namespace) -> None:
+    """LiteLLM's database in a pod, which has its credentials."""
+    parts = urllib.parse.urlsplit(runner.stack.litellm_dsn)
+    values = {"POSTGRES_USER": parts.username, "POSTGRES_PASSWORD": urllib.parse.unquote(str(parts.password))}
+    env = [{"name": name, "value": value} for name, value in values.items()]
+    namespace.service(POSTGRES, 5432)
+    namespace.pod(f"{POSTGRES}-0", POSTGRES, runner.stack.litellm_dsn, env=env)
+    namespace.secret("litemaas-db", DATABASE_URL=namespace.inside(runner.stack.litellm_dsn))
+
+
 @dataclass(frozen=True)
 class Case:
     """What a module's examples need around them."""
 
     #: Words that get the test's prefix before them, so that everything made is found and removed.
     renamed: tuple[str, ...] = ()
-    prepare: Callable[[harness.Runner, Callable[[str], str]], None] = lambda _runner, _rename: None
+    prepare: Callable[[harness.Runner, Callable[[str], str], Namespace], None] = lambda *_given: None
     variables: dict[str, str] = field(default_factory=dict)
-    #: Where a cluster is needed: what its objects are called here and in the examples.
-    cluster: dict[str, str] = field(default_factory=dict)
     #: How many of the tasks change something on their first run.
     changed: int = 0
 
@@ -85,15 +94,15 @@ CASES = {
     ),
     "litellm_virtual_key_info": Case(),
     "litellm_virtual_key_rows": Case(
-        renamed=("virtkey-abc12", "guid: abc12"),
+        renamed=("virtkey-abc12", "guid: abc12", "namespace: litemaas"),
+        prepare=needs_database,
         variables={"litellm_dsn": "{{ lookup('env', 'LITELLM_DSN') }}"},
-        cluster={"ns1/": "litemaas/", "/db-0": "/litellm-postgres-0"},
     ),
 }
 
 
 @pytest.mark.parametrize("module", CASES)
-def test_examples_run(runner: harness.Runner, prefix: str, module: str) -> None:
+def test_examples_run(runner: harness.Runner, prefix: str, namespace: Namespace, module: str) -> None:
     case = CASES[module]
 
     def rename(text: str) -> str:
@@ -111,12 +120,8 @@ def test_examples_run(runner: harness.Runner, prefix: str, module: str) -> None:
         and isinstance(node.value, ast.Constant)
     }
     tasks = textwrap.indent(rename(str(assigned["EXAMPLES"])).strip(), "    ")
-    case.prepare(runner, rename)
+    case.prepare(runner, rename, namespace)
     play = "- name: Examples\n  hosts: localhost\n  gather_facts: false\n  tasks:\n"
-    with cluster_of(runner.stack.litellm_dsn) as cluster:
-        for before, after in case.cluster.items():
-            cluster.objects = {name.replace(before, after): one for name, one in cluster.objects.items()}
-        env = {"K8S_AUTH_HOST": cluster.url, "K8S_AUTH_API_KEY": cluster.token}
-        done = runner.playbook(f"{play}{tasks}\n", case.variables, env=env)
+    done = runner.playbook(f"{play}{tasks}\n", case.variables)
     assert done.rc == 0, done.output
     assert done.changed == case.changed, done.output

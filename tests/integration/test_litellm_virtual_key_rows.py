@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.cluster import cluster_of
+from ansible_collections.rhpds.litemaas.tests.integration.cluster import Namespace
 
 MODULE = "litellm_virtual_key_rows"
 KEYS = '"LiteLLM_VerificationToken"'
@@ -190,41 +192,71 @@ def test_it_is_all_or_nothing(rows: Rows, litellm_db: Any, stack: harness.Stack)
     assert rows.ok()["summary"]["deleted"] == 2
 
 
-def test_a_database_that_only_its_pod_reaches(rows: Rows, stack: harness.Stack, tmp_path: Path) -> None:
+def test_a_database_that_only_its_pod_reaches(
+    rows: Rows, stack: harness.Stack, tmp_path: Path, namespace: Namespace
+) -> None:
     """Through the API server's port-forward, with the credentials that the pod itself has."""
     parts = urllib.parse.urlsplit(stack.litellm_dsn)
     password = urllib.parse.unquote(str(parts.password))
-    with cluster_of(stack.litellm_dsn) as cluster:
-        rows.ours("a", "b")
-        options = {
-            "pod": "db-0",
-            "namespace": "ns1",
-            "database": parts.path[1:],
-            "host": cluster.url,
-            "api_key": cluster.token,
-            # Not used: it would fail.
-            "litellm_dsn": "postgresql://nobody@127.0.0.1:1/x",
-        }
-        for check in (True, False):
-            result = rows.ok(check=check, **options)
-            assert result["summary"]["deleted"] == 2
-            assert password not in json.dumps(result) and cluster.token not in json.dumps(result)
-        assert cluster.forwarded == 2 and rows.aliases() == []
-        rows.ours("c")
-        given = {**options, "pod": "bare-0", "db_user": str(parts.username), "db_password": password}
-        assert rows.ok(**given)["summary"]["deleted"] == 1
-        for wrong, words in (
-            ({"pod": "nowhere"}, 'HTTP 404: "ns1/pods/nowhere" not found. Check name and namespace'),
-            ({"pod": "nowhere", "db_password": password}, "Forward port 5432 of pod ns1/nowhere"),
-            ({"api_key": "wrong"}, "HTTP 401"),
-            ({"kubeconfig": "/nowhere"}, "Connect to the cluster"),
-        ):
-            result = rows.run(**{**options, **wrong})
-            assert result.failed and words in result["msg"], result["msg"]
-        (tmp_path / "kubernetes.py").write_text("raise ImportError('none here')")
-        path = os.pathsep.join([str(tmp_path), rows.runner.environment()["PYTHONPATH"]])
-        result = rows.runner.module(MODULE, {"guid": rows.guid, **options}, env={"PYTHONPATH": path})
-        assert result.failed and "library kubernetes is missing (none here)" in result["msg"], result["msg"]
-        cluster.place = ("127.0.0.1", 1)
-        result = rows.run(**options)
-        assert result.failed and "error forwarding port to pod: Connect" in result["msg"], result["msg"]
+    namespace.secret("db", password=password)
+    reference = {"secretKeyRef": {"name": "db", "key": "password"}}
+    user = {"name": "POSTGRES_USER", "value": str(parts.username)}
+    namespace.pod(
+        "db-0", "db", stack.litellm_dsn, env=[user, {"name": "POSTGRES_PASSWORD", "valueFrom": reference}], wait=False
+    )
+    namespace.pod("bare-0", "db", stack.litellm_dsn, wait=False)
+    namespace.pod("deaf-0", "db", "postgresql://127.0.0.1:1/x", wait=False)
+    for pod in ("db-0", "bare-0", "deaf-0"):
+        namespace.ready(pod)
+    rows.ours("a", "b")
+    options = {
+        "pod": "db-0",
+        "namespace": namespace.name,
+        "database": parts.path[1:],
+        # Not used: it would fail.
+        "litellm_dsn": "postgresql://nobody@127.0.0.1:1/x",
+    }
+    for check in (True, False):
+        result = rows.ok(check=check, **options)
+        assert result["summary"]["deleted"] == 2 and password not in json.dumps(result)
+    assert rows.aliases() == []
+    rows.ours("c")
+    kubeconfig = stack.variables["KUBECONFIG"]
+    given = {**options, "pod": "bare-0", "db_user": str(parts.username), "db_password": password}
+    # As options of their own, which win, and as one.
+    assert rows.ok(check=True, **given, kubeconfig=kubeconfig)["summary"]["deleted"] == 1
+    assert rows.ok(**given, cluster={"kubeconfig": kubeconfig}, kubeconfig="/nowhere")["summary"]["deleted"] == 1
+    authority = tmp_path / "ca.crt"
+    (server,) = yaml.safe_load(Path(kubeconfig).read_text())["clusters"]
+    authority.write_bytes(base64.b64decode(server["cluster"]["certificate-authority-data"]))
+    address = {"host": server["cluster"]["server"], "ca_cert": str(authority)}
+    for wrong, words in (
+        ({"pod": "nowhere"}, 'HTTP 404: pods "nowhere" not found. Check name and namespace'),
+        ({"pod": "nowhere", "db_password": password}, f"Forward port 5432 of pod {namespace.name}/nowhere"),
+        ({**address, "api_key": "wrong"}, "HTTP 401"),
+        ({"host": address["host"], "api_key": "wrong"}, "ca_cert"),
+        ({"kubeconfig": "/nowhere"}, "Connect to the cluster"),
+        ({"pod": "bare-0", "db_password": "wrong-password"}, "password authentication failed"),
+        ({"pod": "deaf-0", **{name: given[name] for name in ("db_user", "db_password")}}, "Forward port 5432"),
+    ):
+        result = rows.run(**{**options, **wrong})
+        assert result.failed and words in result["msg"], result["msg"]
+        assert "wrong-password" not in json.dumps(result) and password not in json.dumps(result)
+    (tmp_path / "kubernetes.py").write_text("raise ImportError('none here')")
+    path = os.pathsep.join([str(tmp_path), rows.runner.environment()["PYTHONPATH"]])
+    result = rows.runner.module(MODULE, {"guid": rows.guid, **options}, env={"PYTHONPATH": path})
+    assert result.failed and "library kubernetes is missing (none here)" in result["msg"], result["msg"]
+
+
+def test_the_database_of_a_namespace(rows: Rows, namespace: Namespace) -> None:
+    """As its Secret has it, where nothing else is said."""
+    namespace.litemaas()
+    rows.ours("a")
+    without = {"LITELLM_DSN": ""}
+    result = rows.runner.module(MODULE, {"guid": rows.guid, "namespace": namespace.name}, env=without)
+    assert result["summary"]["deleted"] == 1, result["msg"]
+    source = f"Secret {namespace.name}/litemaas-db, through pod {namespace.name}/litellm-postgres-0"
+    assert result["found"] == {"litellm_dsn": source} and rows.aliases() == []
+    namespace.delete("v1", "Secret", "litemaas-db")
+    result = rows.runner.module(MODULE, {"guid": rows.guid, "namespace": namespace.name}, env=without)
+    assert result.failed and "litemaas-db" in result["msg"] and "or give litellm_dsn" in result["msg"], result["msg"]
