@@ -16,6 +16,8 @@ description:
     goes too where P(rhpds.litemaas.ocp4_workload_litemaas#role) made it and nothing of somebody else's is in it.
   - With O(scope=leftovers) it is what an earlier deploy applied and O(wanted) doesn't name, such as the Routes of an
     earlier prefix. Secrets and volumes stay then, whatever is wanted, and so does a Job that is at work.
+  - With O(scope=failed_jobs) it is the Jobs of an earlier deploy that failed, as a Job can't be run again. The others are
+    in RV(kept).
   - What nobody marked stays, unless O(obsolete) names it.
 author:
   - rhpds.litemaas contributors (@rhpds)
@@ -30,7 +32,7 @@ options:
   scope:
     description: What is removed, see above.
     type: str
-    choices: [leftovers, everything]
+    choices: [leftovers, failed_jobs, everything]
     required: true
   wanted:
     description: With O(scope=leftovers), what stays, each as C(Kind/name).
@@ -112,7 +114,7 @@ def main():
         argument_spec={
             **SPEC,
             "namespace": {"type": "str", "required": True},
-            "scope": {"type": "str", "required": True, "choices": ["leftovers", "everything"]},
+            "scope": {"type": "str", "required": True, "choices": ["leftovers", "failed_jobs", "everything"]},
             "wanted": {"type": "list", "elements": "str", "default": []},
             "obsolete": {"type": "list", "elements": "str", "default": []},
             "keep_volume": {"type": "bool", "default": False},
@@ -128,6 +130,8 @@ def work(module, params):
         removal = Removal(Cluster.from_params(params).rest(), params["namespace"], module.check_mode, params["timeout"])
         if params["scope"] == "leftovers":
             outcome = removal.leftovers(params["wanted"], params["obsolete"])
+        elif params["scope"] == "failed_jobs":
+            outcome = removal.failed_jobs()
         else:
             outcome = removal.everything(params["keep_volume"])
     except ClusterError as failure:

@@ -30,6 +30,26 @@ def key(definition: Mapping[str, Any]) -> str:
     return f"{definition['kind']}/{definition['metadata']['name']}"
 
 
+def installable(definitions: Iterable[Mapping[str, Any]], api_versions: Iterable[str]) -> dict[str, list[Any]]:
+    """What the API server has the kind of, and what it hasn't, in words.
+
+    Args:
+        api_versions: ``group/version/Kind``; the core group's name is empty. None at all counts as everything.
+
+    Returns:
+        ``definitions`` and ``left_out``.
+    """
+    served = {version.lstrip("/") for version in api_versions}
+    known: list[Definition] = []
+    left_out: list[str] = []
+    for definition in definitions:
+        if not served or f"{definition['apiVersion']}/{definition['kind']}" in served:
+            known.append(dict(definition))
+        else:
+            left_out.append(f"{key(definition)} ({definition['apiVersion']})")
+    return {"definitions": known, "left_out": left_out}
+
+
 def keep(
     definitions: Iterable[Mapping[str, Any]],
     live: Mapping[str, Mapping[str, Any]],
@@ -160,10 +180,7 @@ def _keep_data_folder(wanted: Definition, there: Mapping[str, Any], ours: str, t
         if not any(mount["name"] == ours for mount in mounts) or not found:
             continue
         live_container, live_mount = found[0]
-        container["volumeMounts"] = [
-            dict(live_mount) if mount["name"] == ours else mount
-            for mount in mounts
-        ]
+        container["volumeMounts"] = [dict(live_mount) if mount["name"] == ours else mount for mount in mounts]
         folder = [dict(entry) for entry in live_container.get("env") or [] if entry["name"] == "PGDATA"]
         rest = [entry for entry in container.get("env") or [] if entry["name"] != "PGDATA"]
         container["env"] = rest + folder

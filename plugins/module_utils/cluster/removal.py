@@ -54,7 +54,8 @@ GIVEN = {
     "RoleBinding": ("system:deployers", "system:image-builders", "system:image-pullers", "admin"),
 }
 GIVEN_SECRETS = ("kubernetes.io/service-account-token", "kubernetes.io/dockercfg")
-FOREGROUND_WAIT = 0.5
+#: Seconds between two looks.
+POLL = 0.5
 
 
 @dataclass
@@ -92,12 +93,11 @@ class Found:
         """Whether a deploy has applied it, not another part of this collection."""
         return any(entry.get("manager") == MANAGER for entry in self.body["metadata"].get("managedFields") or [])
 
-    @property
-    def at_work(self) -> bool:
-        """Whether it is a Job that hasn't ended."""
-        status = self.body.get("status") or {}
-        ended = {one["type"] for one in status.get("conditions") or [] if one.get("status") == "True"}
-        return self.kind == "Job" and not ended & {"Complete", "Failed"}
+    def ended(self) -> str:
+        """How a Job ended: ``Complete`` or ``Failed``; "" for one that is at work, and for everything else."""
+        conditions = (self.body.get("status") or {}).get("conditions") or []
+        ended = {one["type"] for one in conditions if self.kind == "Job" and one.get("status") == "True"}
+        return next(iter(ended & {"Complete", "Failed"}), "")
 
 
 @dataclass
@@ -129,12 +129,19 @@ class Removal:
             one
             for one in self._all([kind for kind in KINDS if kind not in PRECIOUS])
             if one.shown not in wanted
-            and not one.at_work
+            and (one.kind != "Job" or one.ended())
             and not one.body["metadata"].get("ownerReferences")
             and ((one.ours and one.from_deploy) or one.shown in obsolete)
         ]
         self._remove(going)
         return Outcome([one.shown for one in going])
+
+    def failed_jobs(self) -> Outcome:
+        """Removes Jobs of a deploy that failed, as a Job can't be run again; keeps the others. Raises ClusterError."""
+        jobs = [one for one in self._all(["Job"]) if one.ours and one.from_deploy]
+        failed = [one for one in jobs if one.ended() == "Failed"]
+        self._remove(failed)
+        return Outcome([one.shown for one in failed], [one.shown for one in jobs if one not in failed])
 
     def everything(self, keep_volume: bool = False) -> Outcome:
         """Removes all that is ours, and the namespace where we made it and nobody else uses it. Raises ClusterError."""
@@ -144,7 +151,7 @@ class Removal:
         ours = [one for one in found if one.ours]
         kept = [one for one in ours if keep_volume and (one.kind in WITH_VOLUME or one.shown in WITH_VOLUME)]
         going = [one for one in ours if one not in kept] + self._outside()
-        self._remove(going)
+        self._remove(going, pods=True)
         outcome.removed, outcome.kept = [one.shown for one in going], [one.shown for one in kept]
         foreign = [one.shown for one in found if not one.ours and not one.given]
         outcome.namespace = self._namespace(space, kept, foreign)
@@ -189,7 +196,8 @@ class Removal:
                 break
         return found
 
-    def _remove(self, going: Iterable[Found]) -> None:
+    def _remove(self, going: Iterable[Found], pods: bool = False) -> None:
+        """Deletes, and waits until all of it is gone, and the pods that belonged to it."""
         if self.check:
             return
         going = list(going)
@@ -201,40 +209,35 @@ class Removal:
             except ClusterError as failure:
                 if failure.status not in (404, 409):
                     raise
-        workloads = any(one.kind in ("Deployment", "StatefulSet", "Job", "CronJob") for one in going)
-        self._wait(going, workloads)
-
-    def _wait(self, going: list[Found], workloads: bool) -> None:
-        """Until all of it is gone, and the workloads' pods with it."""
         while going:
             going = [one for one in going if self._there(one)]
-            if not going:
-                break
-            self._pause(", ".join(one.shown for one in going[:5]), going[0].path)
-        names = {one.shown.partition("/")[2] for one in self._pods()} if workloads else set()
-        while names:
-            self._pause(f"pods {', '.join(sorted(names)[:5])}", f"/api/v1/namespaces/{self.namespace}/pods")
-            names &= {one.shown.partition("/")[2] for one in self._pods()}
+            self._pause(going)
+        left = self._pods() if pods else []
+        while left:
+            self._pause(left)
+            left = self._pods()
 
     def _pods(self) -> list[Found]:
-        """Pods of ours that are on their way out."""
+        """Pods of our workloads."""
         path = f"/api/v1/namespaces/{quote(self.namespace)}/pods"
         answer = self.client.find(path, "list on pods", labelSelector=f"{MARK}={MANAGER}") or {}
-        return [
-            Found("Pod", item["metadata"]["name"], path, item)
+        found = [
+            Found("Pod", item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
             for item in answer.get("items") or []
-            if item["metadata"].get("deletionTimestamp")
         ]
+        return [one for one in found if one.body["metadata"].get("ownerReferences")]
 
     def _there(self, one: Found) -> bool:
         answer = self.client.find(one.path, f"get on {one.kind}")
         return answer is not None and answer["metadata"]["uid"] == one.body["metadata"]["uid"]
 
-    def _pause(self, what: str, path: str) -> None:
+    def _pause(self, left: list[Found]) -> None:
+        if not left:
+            return
         if time.monotonic() > self.ends:
             raise ClusterError(
-                f"Wait until {what} in {self.namespace} is gone",
+                f"Wait until {', '.join(one.shown for one in left[:5])} in {self.namespace} is gone",
                 "it is still there",
-                f"Look at its finalizers (GET {path}), then run it again",
+                f"Look at its finalizers (GET {left[0].path}), then run it again",
             )
-        time.sleep(FOREGROUND_WAIT)
+        time.sleep(POLL)
