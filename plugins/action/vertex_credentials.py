@@ -49,7 +49,9 @@ class ActionModule(ActionBase):
 
     def _can_pipe(self) -> bool:
         become = self._connection.become
-        return bool(self._connection.has_pipelining and (become is None or getattr(become, "pipelining", become.name != "su")))
+        return bool(
+            self._connection.has_pipelining and (become is None or getattr(become, "pipelining", become.name != "su"))
+        )
 
     def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
         """Through a pipe wherever there is one, whatever the settings say."""

@@ -21,8 +21,10 @@ from urllib.parse import urlsplit
 
 try:
     import requests
+
+    HAS_REQUESTS = True
 except ImportError:  # said by whoever probes
-    requests = None  # type: ignore[assignment]
+    HAS_REQUESTS = False
 
 #: What a service account needs on its project, and the one permission in it that a call to a model takes.
 ROLE = "roles/aiplatform.user"
@@ -208,7 +210,7 @@ def probe(account: ServiceAccount, iam_endpoint: str = IAM_ENDPOINT, now: float 
     Only Google's own words make it fail. What doesn't get that far, be it a network without a way out or something in
     between that answers instead, is skipped.
     """
-    if requests is None:
+    if not HAS_REQUESTS:
         return Probe("skipped", "the Python library requests is missing")
     answer = _post(
         account.token_uri, data={"grant_type": GRANT, "assertion": account.assertion(now or time.time())}, headers={}

@@ -254,6 +254,22 @@ options:
     type: list
     elements: str
     default: []
+  vertex_credentials_projects:
+    description:
+      - Google Cloud project of each service account's key, by its path in the proxy's pods, as
+        M(rhpds.litemaas.vertex_credentials) returns it in RV(rhpds.litemaas.vertex_credentials#module:projects).
+      - With it, a model whose O(vertex_project) is another project than that of its O(vertex_credentials) is reported,
+        with both. LiteLLM would tell nobody before the first call fails. A key given as JSON is checked without it.
+    type: dict
+    default: {}
+  project_mismatch:
+    description:
+      - What to do about such a model. V(error) refuses it before anything of it is written; V(warn) is for accounts that
+        were let into another project.
+      - A path of Vertex AI's Model Garden that isn't written C(vertex_ai/<publisher>/<id>-maas) is a warning with both.
+    type: str
+    choices: [error, warn]
+    default: error
   verify_as:
     description: A virtual key. The task ends when that key sees the models of the list, and fails when it doesn't.
     type: str
@@ -266,6 +282,7 @@ notes:
 seealso:
   - module: rhpds.litemaas.litellm_model_info
   - module: rhpds.litemaas.litemaas_db_sync
+  - module: rhpds.litemaas.vertex_credentials
 """
 
 EXAMPLES = r"""
@@ -438,6 +455,8 @@ def main():
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "int", "default": 90},
         "replica_urls": {"type": "list", "elements": "str", "default": []},
+        "vertex_credentials_projects": {"type": "dict", "default": {}, "no_log": False},
+        "project_mismatch": {"type": "str", "choices": ["error", "warn"], "default": "error"},
         "verify_as": {"type": "str", "no_log": True},
     }
     module = LiteMaaSModule(
@@ -465,6 +484,7 @@ def work(module, params, client, key_secret):
     wanted = [model.wanted_from_options(item) for item in items.merged(params, "models", "model_name", ITEM)]
     items.refuse_duplicates(wanted, lambda item: item.identity, "this model")
     model.refuse_contradictions(wanted)
+    check_vertex(module, params, wanted)
     # An item that isn't understood may be one of those that would be missed in the list.
     prune = params["prune"] and not any(item.error for item in wanted)
     steps = apply.converge(
@@ -478,6 +498,16 @@ def work(module, params, client, key_secret):
     if not module.check_mode and params["verify_as"]:
         resource.verify_as(client.sibling(key=params["verify_as"]), steps, wanted)
     return report.result("model", steps, check_mode=module.check_mode, describe=resource.describe)
+
+
+def check_vertex(module, params, wanted):
+    for item in wanted:
+        mismatch, path = model.vertex_problems(item, params["vertex_credentials_projects"])
+        if mismatch and params["project_mismatch"] == "error":
+            item.error = mismatch
+        for text in (path, "" if item.error else mismatch):
+            if text:
+                module.warn(f"{item.name}: {text}")
 
 
 if __name__ == "__main__":

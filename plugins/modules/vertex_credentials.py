@@ -133,8 +133,8 @@ options:
     default: 600
   verify:
     description:
-      - Whether to compare the sha256 of the file in every ready pod with that of the key. Needs O(wait), and the right to
-        run a command in the pods.
+      - Whether to compare the sha256 of the file in every ready pod with that of the key. Needs O(wait), and the right
+        to run a command in the pods.
     type: bool
     default: true
 requirements:
@@ -201,7 +201,8 @@ projects:
   type: dict
   sample: {/etc/vertex-credentials/key.json: rhdp-infra}
 rollout:
-  description: How the rollout ended, as of M(rhpds.litemaas.k8s_rollout_status). Empty without O(wait) and in check mode.
+  description:
+    - How the rollout ended, as M(rhpds.litemaas.k8s_rollout_status) says it. Empty without O(wait) and in check mode.
   returned: always
   type: dict
 results:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""InferenceServices of a real API server, read and registered in a real LiteLLM. No KServe runs: their status is ours."""
+"""InferenceServices of a real API server, registered in a real LiteLLM. No KServe runs: their status is ours."""
 
 from __future__ import annotations
 

@@ -266,7 +266,10 @@ def test_the_fallback_comes_and_goes_by_itself(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"content": {"type": "service_account"}}, "the key project_id is missing; client_email is missing; private_key"),
+        (
+            {"content": {"type": "service_account"}},
+            "the key project_id is missing; client_email is missing; private_key",
+        ),
         ({"content": "{"}, "the key is no JSON"),
         ({"content": None}, "there is no Secret vertex-claude-sa-key in"),
         ({"expected_project": "rhdp-infra"}, "is of project 'itpc-gcp-product-all-claude', not of 'rhdp-infra'"),

@@ -96,7 +96,9 @@ class Surroundings:
     runtimes: Mapping[tuple[str, str], Mapping[str, Any]] | None = None
 
 
-def read(rest: Rest, namespaces: Sequence[str], label_selectors: Sequence[str] = (), names: Sequence[str] = ()) -> Found:
+def read(
+    rest: Rest, namespaces: Sequence[str], label_selectors: Sequence[str] = (), names: Sequence[str] = ()
+) -> Found:
     """The InferenceServices of some namespaces, or of all.
 
     Raises:
@@ -171,7 +173,9 @@ def models(services: Iterable[Mapping[str, Any]], beside: Surroundings) -> Found
         try:
             item, shown = _item(one, beside, out.warnings)
         except NotAModel as reason:
-            out.skipped.append({**who, "model_name": mark(one, "model-name") or metadata["name"], "reason": str(reason)})
+            out.skipped.append(
+                {**who, "model_name": mark(one, "model-name") or metadata["name"], "reason": str(reason)}
+            )
             continue
         why = unready(one)
         if why:
@@ -215,9 +219,7 @@ def _age(one: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(metadata.get("creationTimestamp") or ""), metadata["namespace"], metadata["name"]
 
 
-def _item(
-    one: Mapping[str, Any], beside: Surroundings, warnings: list[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _item(one: Mapping[str, Any], beside: Surroundings, warnings: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options for litellm_model, and those of the catalogue. Raises NotAModel."""
     name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
     where = f"InferenceService {namespace}/{name}"
@@ -253,7 +255,11 @@ def _item(
     elif mark(one, "context-length"):
         warnings.append(f"{where}: {PREFIX}context-length {length!r} is no number of tokens")
     description = mark(one, "description") or next(filter(None, (_annotation(one, key) for key in DESCRIPTIONS)), "")
-    shown = {"display_name": _annotation(one, DISPLAY_NAME), "description": description, "category": mark(one, "category")}
+    shown = {
+        "display_name": _annotation(one, DISPLAY_NAME),
+        "description": description,
+        "category": mark(one, "category"),
+    }
     return item, {key: value for key, value in shown.items() if value}
 
 
@@ -344,9 +350,7 @@ def _annotation(one: Mapping[str, Any], name: str) -> str | None:
     return None
 
 
-def _capabilities(
-    given: str | None, arguments: Mapping[str, str], where: str, warnings: list[str]
-) -> list[str]:
+def _capabilities(given: str | None, arguments: Mapping[str, str], where: str, warnings: list[str]) -> list[str]:
     if given is not None:
         words = [word for word in re.split(r"[\s,]+", given) if word]
         unknown = [word for word in words if word not in caps.CHOICES]

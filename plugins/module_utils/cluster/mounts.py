@@ -19,7 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, library, spoken
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    Cluster,
+    ClusterError,
+    library,
+    spoken,
+)
 
 #: Field manager of what is applied here.
 MANAGER = "rhpds.litemaas.vertex"
@@ -146,7 +151,7 @@ class Workload:
         """The value of :data:`FALLBACK`; None where it isn't set, or not to a plain text."""
         for one in self._own.get("env") or ():
             if one["name"] == FALLBACK:
-                return one.get("value")
+                return str(one["value"]) if "value" in one else None
         return None
 
     def _used_elsewhere(self, volume: str) -> bool:

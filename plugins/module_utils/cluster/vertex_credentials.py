@@ -7,8 +7,8 @@
 All is read and checked first. One item that can't be done keeps the whole call from writing anything: the items share
 one Deployment, and with it one rollout.
 
-LiteLLM 1.81 and 1.106 read a key's file at the first call and keep what they made of it, by path, until they stop. A new
-key therefore needs new pods, which a checksum in the pod template makes Kubernetes start, one after the other.
+LiteLLM reads a key's file at the first call and keeps what it made of it, by path, until it stops (seen on 1.81.14). A new
+key therefore needs new pods: a checksum in the pod template makes Kubernetes start them, one after the other.
 """
 
 from __future__ import annotations
@@ -126,9 +126,13 @@ def credential_from_options(options: Mapping[str, Any]) -> Credential:
     if not item.secret:
         problems.append("secret is missing: the name of the Secret")
     if item.path and (PurePosixPath(item.path).name != FILE or not item.path.startswith("/") or ".." in item.path):
-        problems.append(f"path {item.path!r} has to be an absolute one that ends in /{FILE}, the file's name in the Secret")
+        problems.append(
+            f"path {item.path!r} has to be an absolute one that ends in /{FILE}, the file's name in the Secret"
+        )
     elif item.path and item.folder == "/":
-        problems.append(f"path {item.path!r} would mount the Secret over the whole file system; name a folder of its own")
+        problems.append(
+            f"path {item.path!r} would mount the Secret over the whole file system; name a folder of its own"
+        )
     if item.state == "present":
         src, content = options.get("src"), options.get("content")
         if src and content not in (None, "", {}):
@@ -269,7 +273,9 @@ class Credentials:
         if not item.path:
             own = [one for one in mounted if one.secret == item.secret and not one.sub_path]
             if len(own) != 1:
-                return f"path is missing: where the key is to be in the pods, for example /etc/vertex-credentials/{FILE}"
+                return (
+                    f"path is missing: where the key is to be in the pods, for example /etc/vertex-credentials/{FILE}"
+                )
             item.path = f"{own[0].folder}/{FILE}"
         there = next((one for one in mounted if one.folder == item.folder), None)
         if there is None:
@@ -412,8 +418,8 @@ class Credentials:
             raise ClusterError(
                 failure.attempt,
                 failure.words,
-                f"{failure.advice + '. ' if failure.advice else ''}By then {', '.join(done)}: pods that were ready go on"
-                " as they were, and the next run goes on from there",
+                f"{failure.advice + '. ' if failure.advice else ''}By then {', '.join(done)}: pods that were ready go"
+                " on as they were, and the next run goes on from there",
                 failure.status,
             ) from None
 
@@ -458,7 +464,9 @@ class Credentials:
             answer = self._apply(self._deployment, workload.applied(wanted), mounts.RIGHTS)
             self.workload = mounts.Workload(answer, self.settings.container)
         if (applies or removal is not None) and workload.interrupts:
-            self.warnings.append(f"Deployment {workload.name}: calls may fail during the rollout, as {workload.interrupts}")
+            self.warnings.append(
+                f"Deployment {workload.name}: calls may fail during the rollout, as {workload.interrupts}"
+            )
         return applies or removal is not None
 
     def _wait(self) -> None:

@@ -18,7 +18,7 @@ Facts about LiteLLM that shape these files (seen on 1.81.14 and 1.106.0):
   ``model_info`` up from LiteLLM's table of known models, and nothing tells that from what is stored.
 
 Arrows one way: ``hidden`` and ``wanted`` know what is asked for, ``planning`` compares it with what ``reading`` found
-without any I/O of its own, ``acting`` has them all.
+without any I/O of its own, ``acting`` has them all. ``vertex`` looks at what is wanted of Vertex AI's models.
 """
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.acting import ModelResource
@@ -27,6 +27,12 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.m
     secret_texts,
 )
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.reading import read_deployments
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.vertex import (
+    problems as vertex_problems,
+)
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.vertex import (
+    strangers as vertex_strangers,
+)
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model.wanted import (
     REPLACEMENT_OF,
     refuse_contradictions,
@@ -40,5 +46,7 @@ __all__ = [
     "read_deployments",
     "refuse_contradictions",
     "secret_texts",
+    "vertex_problems",
+    "vertex_strangers",
     "wanted_from_options",
 ]

@@ -102,7 +102,9 @@ def test_the_address_inside_the_cluster(services, url, annotations, address):
 
 
 def test_the_name_that_it_is_served_under():
-    runtime = {"spec": {"containers": [{"args": ["--port=8080", "--served-model-name={{.Name}}", "--max-model-len=8k"]}]}}
+    runtime = {
+        "spec": {"containers": [{"args": ["--port=8080", "--served-model-name={{.Name}}", "--max-model-len=8k"]}]}
+    }
     runtimes = {("llm", "granite"): runtime}
     got = found(service_of_inference(), runtimes=runtimes).models[0]
     assert (got["litellm_model"], got["context_length"]) == ("openai/granite", 8000)
@@ -264,7 +266,7 @@ class Answers:
 
 
 def test_a_cluster_without_kserve():
-    with pytest.raises(ClusterError, match="this cluster has no serving.kserve.io/v1beta1"):
+    with pytest.raises(ClusterError, match=r"this cluster has no serving\.kserve\.io/v1beta1"):
         kserve.read(Answers(), ["llm"])
 
 
