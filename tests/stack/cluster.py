@@ -29,7 +29,7 @@ from progress import Events, StackError
 from provision import Cache, interpreter_tag, make_venv
 from settings import HERE, Settings
 
-SOURCES = HERE / "kubernetes"
+SOURCES = HERE / "k8s"
 SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager")
 BUILD_HINT = (
     "set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kube-controller-manager, or put them on PATH; "

@@ -97,6 +97,6 @@ def test_a_failure_names_what_was_tried(cache: Path, monkeypatch: pytest.MonkeyP
         raise subprocess.CalledProcessError(1, command, stderr=f"{Path(command[0]).name} is offline\n")
 
     monkeypatch.setattr(dependencies.subprocess, "run", run)
-    with pytest.raises(dependencies.Missing, match=r"Galaxy: ansible-galaxy is offline; .*: python is offline; install"):
+    with pytest.raises(dependencies.Missing, match=r"Galaxy: ansible-galaxy is offline; .*: python is offline; inst"):
         dependencies.ensure()
     assert not list(cache.rglob(".complete"))
