@@ -1,0 +1,519 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Dumps of PostgreSQL databases as files on this machine: complete and checked, or not there at all.
+
+A source writes one database in pg_dump's custom format to a function; :func:`take` makes files and a manifest of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    Cluster,
+    ClusterError,
+    Refused,
+    Rest,
+    library,
+    spoken,
+)
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database as postgres
+
+#: Where removal and upgrades look for a fresh backup.
+CONFIG_MAP = "litemaas-backups"
+FIELD_MANAGER = "rhpds.litemaas.backup"
+#: Records that the ConfigMap keeps; an object in etcd has its limit.
+RECORDS = 50
+#: Fails rather than to wait for ever behind somebody who changes a table, which everybody else would then wait behind.
+PG_DUMP = ("pg_dump", "--format=custom", "--no-password", "--lock-wait-timeout=60s")
+# The password is in the container's environment and stays there: an argument would be in its list of processes.
+IN_POD = """\
+export PGPASSWORD="${PGPASSWORD-${POSTGRES_PASSWORD-${POSTGRESQL_PASSWORD-}}}"
+exec "$@" --username="${POSTGRES_USER-${POSTGRESQL_USER-postgres}}"
+"""
+RIGHTS = "get on pods, and create and get on pods/exec"
+STDOUT, STDERR, STATUS = 1, 2, 3
+#: Seconds of silence after which the other end is asked whether it is there: load balancers end what is silent.
+KEEPALIVE = 20
+#: Questions without an answer after which it is not.
+UNANSWERED = 3
+CHUNK = 1 << 16
+#: What a database's name can't be given as: libpq takes it for a connection string.
+NOT_A_NAME = re.compile(r"=|://|^$|[\x00-\x1f/]")
+
+
+class DumpError(Exception):
+    """A dump that could not be made: what was tried, what was said, what to do. Holds no secret."""
+
+    def __init__(self, attempt: str, words: str, advice: str = "") -> None:
+        text = f"{attempt}: {words}"
+        super().__init__(f"{text.rstrip('.')}. {advice}" if advice else text)
+
+
+Write = Callable[[bytes], None]
+
+
+class Source(Protocol):
+    """Where a database is, and a way to read it."""
+
+    #: As it may be shown.
+    name: str
+
+    def dump(self, database: str, write: Write) -> None:
+        """One database in pg_dump's custom format, piece by piece. Raises DumpError, ClusterError."""
+
+
+@dataclass(frozen=True)
+class PodSource:
+    """The PostgreSQL of a pod; pg_dump runs there, and nothing is written there."""
+
+    cluster: Cluster
+    namespace: str
+    pod: str
+    container: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"pod {self.namespace}/{self.pod}"
+
+    def dump(self, database: str, write: Write) -> None:
+        """See :class:`Source`."""
+        attempt = f"Dump database {database} in {self.name}"
+        websocket = library("websocket")
+        command = ["sh", "-c", IN_POD, "sh", *PG_DUMP, f"--dbname={database}"]
+        with spoken(attempt, RIGHTS):
+            channel = self._channel(command)
+        said, status = bytearray(), b""
+        try:
+            # The client's own reading takes everything for text.
+            for number, data in _frames(channel.sock, websocket):
+                if number == STDOUT:
+                    write(data)
+                elif number == STDERR:
+                    said += data[: max(0, 4000 - len(said))]
+                elif number == STATUS:
+                    status += data
+        except (websocket.WebSocketException, OSError) as failure:
+            if getattr(failure, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS):
+                raise
+            raise DumpError(
+                attempt, f"the connection ended: {_line(str(failure)) or type(failure).__name__}", "Run it again"
+            ) from None
+        finally:
+            with suppress(Exception):  # it may be gone already
+                channel.close()
+        _judge(attempt, status, said.decode("utf-8", "replace"))
+
+    def _channel(self, command: Sequence[str]) -> Any:
+        """The client's end of a command in the pod."""
+        given = {"container": self.container} if self.container else {}
+        run = self.cluster.api().connect_get_namespaced_pod_exec
+        streams = {"stdout": True, "stderr": True, "stdin": False, "tty": False}
+        try:
+            return library("kubernetes.stream").stream(
+                run, self.pod, self.namespace, command=command, **streams, **given, _preload_content=False
+            )
+        except Exception as failure:
+            # The client has its own words for an answer that opens no connection; the answer itself is behind them.
+            answer = failure.__context__
+            if not isinstance(answer, library("websocket").WebSocketBadStatusException):
+                raise
+            body = getattr(answer, "resp_body", None) or b""
+            raise Refused(SimpleNamespace(status=answer.status_code, data=body, reason=str(answer)[:100])) from None
+
+
+def _frames(sock: Any, websocket: Any) -> Any:
+    """Channel number and data of each message, until the other end closes. Raises OSError, WebSocketException."""
+    sock.settimeout(KEEPALIVE)
+    unanswered = 0
+    while True:
+        try:
+            code, frame = sock.recv_data_frame(True)
+        except websocket.WebSocketTimeoutException:
+            unanswered += 1
+            if unanswered > UNANSWERED:
+                raise OSError(f"nobody answered for {KEEPALIVE * unanswered} seconds") from None
+            sock.ping()
+            continue
+        unanswered = 0
+        if code == websocket.ABNF.OPCODE_CLOSE:
+            return
+        if code in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
+            yield frame.data[0], bytes(frame.data[1:])
+
+
+def _judge(attempt: str, status: bytes, said: str) -> None:
+    """Whether a command in a pod succeeded. Raises DumpError."""
+    if not status:
+        raise DumpError(attempt, "the connection ended before pg_dump did", "Run it again")
+    try:
+        answer = json.loads(status)
+    except ValueError:
+        answer = {"message": status.decode("utf-8", "replace")}
+    if answer.get("status") != "Success":
+        raise DumpError(attempt, _line(said) or str(answer.get("message")), _advice(said))
+
+
+class DsnSource:
+    """A database that is reached from here, with the pg_dump of this machine."""
+
+    def __init__(self, dsn: str, connect_timeout: int = postgres.CONNECT_TIMEOUT) -> None:
+        parts = postgres.parts_of(dsn, "dsn", foreign=True)
+        self._password = parts.pop("password", "")
+        self.database = parts.pop("dbname", "")
+        self._parts = {"connect_timeout": str(connect_timeout), **parts}
+        self.name = f"{parts.get('user', 'default user')}@{parts.get('host', 'local socket')}:{parts.get('port', 5432)}"
+
+    def dump(self, database: str, write: Write) -> None:
+        """See :class:`Source`."""
+        attempt = f"Dump database {database} of {self.name}"
+        program = shutil.which(PG_DUMP[0])
+        if program is None:
+            raise DumpError(
+                attempt, "pg_dump is not installed here", "Install PostgreSQL's client, or dump through the pod"
+            )
+        # An argument list is there for every user to read; the environment is ours.
+        dsn = postgres.make_dsn(**self._parts, dbname=database)
+        env = {**os.environ, "LC_ALL": "C"} | ({"PGPASSWORD": self._password} if self._password else {})
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                [program, *PG_DUMP[1:], f"--dbname={dsn}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=env,
+            )
+            try:
+                assert process.stdout is not None  # noqa: S101  for the type checker
+                while data := process.stdout.read(CHUNK):
+                    write(data)
+                process.wait()
+            finally:
+                process.kill()
+                process.wait()
+            errors.seek(0)
+            said = errors.read(4000).decode("utf-8", "replace")
+        if process.returncode:
+            if len(self._password) > 2:
+                said = said.replace(self._password, "********")
+            raise DumpError(attempt, _line(said) or f"pg_dump ended with status {process.returncode}", _advice(said))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:600]
+
+
+def _advice(said: str) -> str:
+    for pattern, advice in (
+        (r"server version mismatch", "Install a newer PostgreSQL client here, or dump through the pod"),
+        (r'database ".*" does not exist', "Check databases"),
+        (r"password|authentication", "Check user and password"),
+        (r"permission denied", "The user needs to read every table of the database"),
+        (r"lock timeout", "Somebody changes a table just now: run it again"),
+        (r"could not translate|Connection refused|timeout expired|No such file", "Check host and port, and the server"),
+        (r"not found", "The container needs pg_dump: check pod and container"),
+    ):
+        if re.search(pattern, said):
+            return advice
+    return ""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a dump say."""
+
+    database: str
+    server: str
+    program: str
+
+
+def read_header(data: bytes) -> Header:
+    """The header of pg_dump's custom format. Raises ValueError."""
+    if data[:5] != b"PGDMP":
+        raise ValueError("it doesn't begin as a dump in PostgreSQL's custom format does")
+    version, int_size = tuple(data[5:7]), data[8]
+    position = 11
+
+    def number() -> int:
+        nonlocal position
+        value = int.from_bytes(data[position + 1 : position + 1 + int_size], "little")
+        negative = data[position]
+        position += 1 + int_size
+        return -value if negative else value
+
+    def text() -> str:
+        nonlocal position
+        length = number()
+        if length < 0 or position + length > len(data):
+            raise ValueError("its header is cut off")
+        position += length
+        return data[position - length : position].decode("utf-8", "replace")
+
+    try:
+        if version >= (1, 15):
+            position += 1  # the compression's algorithm
+        else:
+            number()
+        for _part in range(7):  # the time it was made
+            number()
+        return Header(text(), text(), text())
+    except IndexError:
+        raise ValueError("its header is cut off") from None
+
+
+@dataclass
+class Dump:
+    """One database's file, as the manifest has it. ``entries`` is what pg_restore lists; None where there is none."""
+
+    database: str
+    file: str
+    size: int
+    sha256: str
+    server_version: str
+    pg_dump_version: str
+    entries: int | None
+
+
+@dataclass
+class Backup:
+    """A manifest: everything about one backup, beside its files."""
+
+    time: str
+    source: str
+    databases: list[Dump]
+    images: dict[str, str] = field(default_factory=dict)
+    namespace: str | None = None
+    manifest: str = ""
+    format: str = "pg_dump custom"
+    version: int = 1
+
+    def record(self) -> dict[str, Any]:
+        """What the cluster is told of it: no more than helps to find it and to know it again."""
+        return {
+            "time": self.time,
+            "file": self.manifest,
+            "sha256": {one.database: one.sha256 for one in self.databases},
+            "size": sum(one.size for one in self.databases),
+            "databases": [one.database for one in self.databases],
+            "images": self.images,
+        }
+
+
+def checked_names(databases: Sequence[str]) -> list[str]:
+    """Names of databases without repetition. Raises DumpError."""
+    for name in databases:
+        if NOT_A_NAME.search(name):
+            raise DumpError("Read databases", f"{name!r} is not a database's name", "Give names alone, no DSN")
+    if not databases:
+        raise DumpError("Read databases", "none is named", "Name at least one")
+    return list(dict.fromkeys(databases))
+
+
+def planned(dest: str, name: str, databases: Sequence[str], now: datetime | None = None) -> tuple[str, list[Path]]:
+    """The time, and the files of a backup: one for each database, and the manifest as the last."""
+    now = now or datetime.now(timezone.utc)
+    # Microseconds, so that two runs at once don't meet.
+    start = f"{name}-{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}Z"
+    folder = Path(dest).expanduser()
+    files = [folder / f"{start}-{re.sub(r'[^A-Za-z0-9_.-]', '_', one)}.dump" for one in databases]
+    return f"{now:%Y-%m-%dT%H:%M:%SZ}", [*files, folder / f"{start}.json"]
+
+
+def take(
+    source: Source,
+    databases: Sequence[str],
+    dest: str,
+    name: str,
+    images: Mapping[str, str],
+    namespace: str | None = None,
+) -> Backup:
+    """Dump databases into a folder. Either all files are there in the end, complete and checked, or none is.
+
+    The manifest comes last: a dump without one is no backup. Files belong to their owner alone.
+
+    Raises:
+        DumpError, ClusterError: nothing was left behind.
+    """
+    when, files = planned(dest, name, databases)
+    folder = files[-1].parent
+    backup = Backup(when, source.name, [], dict(images), namespace, str(files[-1]))
+    attempt = f"Write to {folder}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with ExitStack() as leftovers:
+            for database, file in zip(databases, files, strict=False):
+                part = _part(file)
+                leftovers.callback(_remove, part)
+                backup.databases.append(_dump(source, database, part, file))
+            part = _part(files[-1])
+            leftovers.callback(_remove, part)
+            with _created(part) as manifest:
+                manifest.write(json.dumps(asdict(backup), indent=2).encode() + b"\n")
+                manifest.flush()
+                os.fsync(manifest.fileno())
+            for file in files:
+                leftovers.callback(_remove, file)
+                _part(file).rename(file)
+            leftovers.pop_all()
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as failure:
+        words = f"{failure.strerror or failure}"
+        if failure.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise DumpError(
+                attempt, f"{words}. Nothing was left behind", "Make room there, or give another dest"
+            ) from None
+        raise DumpError(attempt, words, "Check dest: a folder that this user may write to") from None
+    return backup
+
+
+def path_of(backup: Backup, one: Dump) -> str:
+    """Where a dump of a backup is."""
+    return str(Path(backup.manifest).parent / one.file)
+
+
+def readable_size(size: float) -> str:
+    """Bytes for a reader, such as ``1.9 MB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _part(file: Path) -> Path:
+    return file.with_name(f".{file.name}.part")
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _created(path: Path) -> Any:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _dump(source: Source, database: str, part: Path, file: Path) -> Dump:
+    """One database into a file of a temporary name, checked."""
+    digest = hashlib.sha256()
+    first = bytearray()
+    with _created(part) as out:
+
+        def write(data: bytes) -> None:
+            out.write(data)
+            digest.update(data)
+            if len(first) < 4096:
+                first.extend(data[:4096])
+
+        source.dump(database, write)
+        out.flush()
+        os.fsync(out.fileno())
+    attempt = f"Check the dump of {database}"
+    try:
+        header = read_header(bytes(first))
+    except ValueError as failure:
+        raise DumpError(attempt, str(failure), "Run it again") from None
+    if header.database != database:
+        raise DumpError(attempt, f"it is of database {header.database}", "Check databases")
+    # What is on the disk, not what was sent there.
+    written = hashlib.sha256()
+    with part.open("rb") as back:
+        while data := back.read(1 << 20):
+            written.update(data)
+    if written.digest() != digest.digest():
+        raise DumpError(attempt, "the file is not what was written", "Check the disk, and run it again")
+    return Dump(
+        database,
+        file.name,
+        part.stat().st_size,
+        digest.hexdigest(),
+        header.server,
+        header.program,
+        _listed(attempt, part),
+    )
+
+
+def _listed(attempt: str, path: Path) -> int | None:
+    """How many entries pg_restore finds; None where there is none here, or it is older than the dump."""
+    program = shutil.which("pg_restore")
+    if program is None:
+        return None
+    done = subprocess.run(
+        [program, "--list", str(path)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    if done.returncode:
+        if "unsupported version" in done.stderr:
+            return None
+        raise DumpError(attempt, _line(done.stderr).replace(str(path), "the file"), "Run it again")
+    return sum(1 for line in done.stdout.splitlines() if line and not line.startswith(";"))
+
+
+def record(client: Rest, namespace: str, backup: Backup) -> None:
+    """Write a backup down in the namespace, beside the ones before. Raises ClusterError."""
+    path = f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}"
+    rights = "get, create and patch on configmaps"
+    for attempt in range(5):
+        known = client.find(path, rights)
+        metadata: dict[str, Any] = {
+            "name": CONFIG_MAP,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "rhpds.litemaas", "app.kubernetes.io/part-of": "litemaas"},
+        }
+        data = {}
+        if known:
+            # Refused where somebody else has written meanwhile.
+            metadata["resourceVersion"] = known["metadata"]["resourceVersion"]
+            data = dict(known.get("data") or {})
+        key = re.sub(r"[^-._a-zA-Z0-9]", "_", Path(backup.manifest).stem)
+        data[key] = json.dumps(backup.record())
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": _newest(data)}
+        try:
+            client.request(
+                "PATCH",
+                path,
+                body,
+                query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                content_type="application/apply-patch+yaml",
+                rights=rights,
+            )
+            return
+        except ClusterError as failure:
+            if failure.status != 409 or attempt == 4:
+                raise
+            time.sleep(0.2 * (attempt + 1))
+
+
+def _newest(data: Mapping[str, str]) -> dict[str, str]:
+    """The newest records; what is no record of ours stays."""
+    times = {}
+    for key, text in data.items():
+        with suppress(ValueError, KeyError, TypeError):
+            times[key] = str(json.loads(text)["time"])
+    gone = sorted(times, key=lambda key: times[key], reverse=True)[RECORDS:]
+    return {key: text for key, text in data.items() if key not in gone}
