@@ -23,18 +23,20 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from benchmarks import catalogue, keys, models, workshop  # noqa: E402
+from benchmarks import catalogue, deploy, keys, models, workshop  # noqa: E402
 from benchmarks.figures import Figure, table  # noqa: E402
 from benchmarks.lab import BenchError, Lab, stack  # noqa: E402
 
-SUBJECTS = ("keys", "workshop", "models", "catalogue")
+SUBJECTS = ("deploy", "keys", "workshop", "models", "catalogue")
 
 
 def measure(lab: Lab, options: argparse.Namespace) -> Iterator[Figure]:
     # Always in this order: the catalogue fills the proxy with deployments, which slows everything after it.
     for subject in (one for one in SUBJECTS if one in (options.subjects or SUBJECTS)):
         print(f"\n{subject}", file=sys.stderr, flush=True)
-        if subject == "keys":
+        if subject == "deploy":
+            yield from deploy.measure(lab, options.repeat)
+        elif subject == "keys":
             yield from keys.measure(lab, options.sizes, options.repeat, options.items)
         elif subject == "workshop":
             yield from workshop.measure(lab, options.sizes, options.repeat)
