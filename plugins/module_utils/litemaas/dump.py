@@ -73,8 +73,9 @@ Write = Callable[[bytes], None]
 class Source(Protocol):
     """Where a database is, and a way to read it."""
 
-    #: As it may be shown.
-    name: str
+    @property
+    def name(self) -> str:
+        """As it may be shown."""
 
     def dump(self, database: str, write: Write) -> None:
         """One database in pg_dump's custom format, piece by piece. Raises DumpError, ClusterError."""
