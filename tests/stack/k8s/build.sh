@@ -54,10 +54,12 @@ patch -s -p1 -d "$source" < "$here/cronjob-batch-v1.patch"
 export GOROOT=$work/root/usr/lib/go-1.19 GOPATH=$work/gopath GO111MODULE=off GOPROXY=off GOFLAGS='' CGO_ENABLED=0
 export GOCACHE=$work/gocache GOTMPDIR=$work/tmp PATH="$work/root/usr/lib/go-1.19/bin:$PATH"
 cd "$source"
+# A build whose shell is killed ends with it.
+go='setpriv --pdeathsig KILL go'
 kubernetes=k8s.io/kubernetes
 vendored=$kubernetes/vendor/k8s.io
 # The API's description, pkg/generated/openapi, is generated: the source package comes without.
-go build -trimpath -o "$work/openapi-gen" $vendored/kube-openapi/cmd/openapi-gen
+$go build -trimpath -o "$work/openapi-gen" $vendored/kube-openapi/cmd/openapi-gen
 described=$(grep -rl --include='*.go' '+k8s:openapi-gen=true' pkg staging/src/k8s.io cmd \
   | grep -v -E '_test.go|/testdata/|/_examples/|zz_generated|code-generator|sample-|kube-openapi/(test|pkg)' \
   | xargs -n1 dirname | sed "s#^staging/src/#vendor/#; s#^#$kubernetes/#" | sort -u | paste -sd,)
@@ -70,6 +72,6 @@ for package in client-go/pkg/version component-base/version; do
   flags+=" -X $vendored/$package.gitTreeState=clean"
 done
 for program in kube-apiserver kube-controller-manager; do
-  go build -trimpath -ldflags "$flags" -o "$folder/$program" $kubernetes/cmd/$program
+  $go build -trimpath -ldflags "$flags" -o "$folder/$program" $kubernetes/cmd/$program
 done
 cp "$work/root/usr/bin/etcd" "$work/root/usr/bin/kubectl" "$folder/"
