@@ -7,9 +7,13 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -191,46 +195,93 @@ def test_what_may_not_be_read_is_an_error_and_not_taken_for_missing(info: Info, 
     assert f"get on secrets in {place.name}" in found["msg"] and "deployment" not in found
 
 
-def database_user(stack: harness.Stack, method: str) -> tuple[str, str]:
-    """A superuser of the real PostgreSQL, as its image makes them, with a password stored in that way."""
-    name, password = f"u_{secrets.token_hex(4)}", secrets.token_hex(8)
-    connection = harness.connect(stack.litemaas_dsn)
-    with connection.cursor() as cursor:
-        cursor.execute(sql.SQL("SET password_encryption = {}").format(sql.Literal(method)))
-        cursor.execute(
-            sql.SQL("CREATE ROLE {} SUPERUSER LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+class Image:
+    """The stack's PostgreSQL as an image has it: a superuser that its own machine lets in without a password."""
+
+    def __init__(self) -> None:
+        folder = Path(os.environ.get("STACK_DIR") or harness.CHECKOUT / ".stack")
+        stored = json.loads((folder / "secrets.json").read_text(encoding="utf-8"))
+        self.password = stored["secrets"]["password_postgres"]
+        self.user, self.own_password = f"u_{secrets.token_hex(4)}", secrets.token_hex(8)
+
+    def run(self, stack: harness.Stack, *statements: sql.Composable) -> Any:
+        """What the last statement answers."""
+        place = urlsplit(stack.litemaas_dsn)
+        connection = psycopg2.connect(
+            host=place.hostname, port=place.port, user="postgres", password=self.password, dbname="postgres"
         )
-    connection.close()
-    return name, password
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return cursor.fetchone() if cursor.description else None
+        finally:
+            connection.close()
+
+    @contextmanager
+    def let_in(self, stack: harness.Stack, method: str) -> Iterator[None]:
+        user, password = sql.Identifier(self.user), sql.Literal(self.own_password)
+        (name,) = self.run(
+            stack,
+            sql.SQL("SET password_encryption = {}").format(sql.Literal(method)),
+            sql.SQL("CREATE ROLE {} SUPERUSER LOGIN PASSWORD {}").format(user, password),
+            sql.SQL("SHOW hba_file"),
+        )
+        file = Path(name)
+        before = file.read_text(encoding="utf-8")
+        reload = sql.SQL("SELECT pg_reload_conf()")
+        file.write_text(f"host all {self.user} 127.0.0.1/32 trust\n{before}", encoding="utf-8")
+        try:
+            self.run(stack, reload)
+            yield
+        finally:
+            file.write_text(before, encoding="utf-8")
+            self.run(stack, sql.SQL("DROP ROLE {}").format(user), reload)
+
+
+def with_database(place: Namespace) -> None:
+    place.secret("litellm-secret", LITELLM_MASTER_KEY="sk-1234567890")
+    place.create("StatefulSet", "litellm-postgres", **workload("litellm-postgres", serviceName="p"))
+    eventually(lambda: place.get("StatefulSet", "litellm-postgres").get("status", {}).get("readyReplicas"))
 
 
 @pytest.mark.parametrize("method", ["scram-sha-256", "md5"])
-def test_the_databases_password_is_compared_with_the_secrets(
+def test_a_password_that_the_database_does_not_ask_for_is_compared_all_the_same(
     info: Info, place: Namespace, stack: harness.Stack, method: str
 ) -> None:
-    user, password = database_user(stack, method)
-    try:
-        place.secret("litellm-secret", LITELLM_MASTER_KEY="sk-1234567890")
-        place.secret("litemaas-db", username=user, password=password, database="postgres")
-        place.create("StatefulSet", "litellm-postgres", **workload("litellm-postgres", serviceName="p"))
-        eventually(lambda: place.get("StatefulSet", "litellm-postgres").get("status", {}).get("readyReplicas"))
+    image = Image()
+    with_database(place)
+    place.secret("litemaas-db", username=image.user, password=image.own_password, database="postgres")
+    with image.let_in(stack, method):
         right = info(place.name)
         assert right["problems"] == [] and right["notes"] == []
         place.delete("Secret", "litemaas-db")
-        place.secret("litemaas-db", username=user, password="another-password", database="postgres")
+        place.secret("litemaas-db", username=image.user, password="another-password", database="postgres")
         (problem,) = info(place.name)["problems"]
-        assert f"not the one of user {user} in the database" in problem and "ALTER ROLE" in problem
+        assert f"not the one of user {image.user} in the database" in problem and "ALTER ROLE" in problem
         assert "another-password" not in problem
-        place.patch("StatefulSet", "litellm-postgres", {"spec": {"replicas": 0}})
-        eventually(lambda: not place.get("StatefulSet", "litellm-postgres")["status"].get("readyReplicas"))
-        none = info(place.name)
-        assert none["problems"] == [] and "no pod of litellm-postgres is ready" in none["notes"][0]
-    finally:
-        connection = psycopg2.connect(stack.litemaas_dsn)
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(user)))
-        connection.close()
+        assert info(place.name, check_database=False)["problems"] == []
+
+
+def test_a_password_that_the_database_refuses_or_that_cannot_be_compared(
+    info: Info, place: Namespace, stack: harness.Stack
+) -> None:
+    parts = urlsplit(stack.litemaas_dsn)
+    names = {"username": str(parts.username), "database": parts.path.lstrip("/")}
+    with_database(place)
+    place.secret("litemaas-db", password="another-password", **names)
+    (problem,) = info(place.name)["problems"]
+    assert "The password in Secret litemaas-db" in problem
+    place.delete("Secret", "litemaas-db")
+    place.secret("litemaas-db", password=str(parts.password), **names)
+    found = info(place.name)
+    # No superuser: it gets in, but the server could have let anybody in.
+    assert found["problems"] == [] and "pg_authid" in found["notes"][0]
+    place.patch("StatefulSet", "litellm-postgres", {"spec": {"replicas": 0}})
+    eventually(lambda: not place.get("StatefulSet", "litellm-postgres")["status"].get("readyReplicas"))
+    found = info(place.name)
+    assert found["problems"] == [] and "no pod of litellm-postgres is ready" in found["notes"][0]
 
 
 def test_an_api_server_that_refuses_the_account_is_an_error(info: Info, kube: Kube) -> None:
