@@ -41,8 +41,9 @@ options:
     required: true
   databases:
     description:
-      - Names of the databases, without repetition.
-      - With O(dsn), the one that it names if left out.
+      - Names of the databases.
+      - Left out, the one that O(dsn) names. Without O(dsn), those of the deployment in O(namespace), as its Secret
+        C(litemaas-db) has them; in the database's pod, or where they are outside of the cluster, directly.
     type: list
     elements: str
     default: []
@@ -51,7 +52,7 @@ options:
       - Namespace of the pod, and of the record. Needed without O(dsn).
     type: str
   pod:
-    description: The pod that PostgreSQL runs in.
+    description: The pod that PostgreSQL runs in, with O(databases).
     type: str
     default: litellm-postgres-0
   container:
@@ -83,16 +84,16 @@ requirements:
   - pg_dump (in the pod's container; with O(dsn), on the host that runs the module, not older than the server)
   - psycopg2 2.8 or later (on the host that runs the module, with O(dsn); C(psycopg2-binary) will do)
 notes:
-  - The account in the cluster needs get on pods, create and get on pods/exec, and get, create and patch on configmaps.
+  - The account in the cluster needs get on pods, create and get on C(pods/exec), and get, create and patch on
+    ConfigMaps; without O(databases) get on Secrets and Services and list on pods as well.
 seealso:
   - module: rhpds.litemaas.litemaas_cluster_info
 """
 
 EXAMPLES = r"""
-- name: Both databases of the deployment, before an upgrade
+- name: All databases of the deployment, before an upgrade
   rhpds.litemaas.litemaas_database_dump:
     namespace: litemaas
-    databases: [litemaas_db, litellm_db]
     dest: /var/backups/litemaas
     images:
       litellm: quay.io/rh-aiservices-bu/litellm-non-root:main-v1.81.0-stable-custom
@@ -188,21 +189,15 @@ def main():
 
 def work(module, params):
     cluster, namespace, dest = Cluster.from_params(params), params["namespace"], params["dest"]
-    source: dump.Source
     try:
-        if params["dsn"]:
-            direct = dump.DsnSource(params["dsn"], params["connect_timeout"])
-            source, named = direct, params["databases"] or [direct.database]
-        else:
-            source, named = dump.PodSource(cluster, namespace, params["pod"], params["container"]), params["databases"]
-        databases = dump.checked_names(named)
-        what = f"{len(databases)} database{'s' if len(databases) > 1 else ''} of {source.name}"
+        dumps = wanted(params, cluster)
+        what = f"{len(dumps)} database{'s' if len(dumps) > 1 else ''} of {dump.shown(dumps)}"
         if module.check_mode:
-            _time, paths = dump.planned(dest, params["name"], databases)
+            _time, paths = dump.planned(dest, params["name"], [database for _source, database in dumps])
             files = [str(path) for path in paths]
             msg = f"{what} would be dumped to {dest}"
             return {"changed": True, "msg": msg, "manifest": files[-1], "files": files[:-1]}
-        backup = dump.take(source, databases, dest, params["name"], params["images"], namespace)
+        backup = dump.take(dumps, dest, params["name"], params["images"], namespace)
     except (dump.DumpError, DatabaseError) as failure:
         return {"failed": True, "changed": False, "msg": str(failure)}
     result = {
@@ -219,6 +214,18 @@ def work(module, params):
             msg = f"{failure}. The backup itself is complete: {backup.manifest}"
             return {**result, "failed": True, "msg": msg}
     return result
+
+
+def wanted(params, cluster):
+    """Which databases, each with the way to it."""
+    namespace, container, timeout = params["namespace"], params["container"], params["connect_timeout"]
+    if params["dsn"]:
+        direct = dump.DsnSource(params["dsn"], timeout)
+        return [(direct, name) for name in dump.checked_names(params["databases"] or [direct.database])]
+    if not params["databases"]:
+        return dump.of_deployment(cluster, namespace, container, timeout)
+    source = dump.PodSource(cluster, namespace, params["pod"], container)
+    return [(source, name) for name in dump.checked_names(params["databases"])]
 
 
 if __name__ == "__main__":

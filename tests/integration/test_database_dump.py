@@ -34,10 +34,11 @@ def parts(dsn: str) -> urllib.parse.SplitResult:
     return urllib.parse.urlsplit(dsn)
 
 
-def in_pod(namespace: cluster.Namespace, dsn: str, **annotations: str) -> None:
+def in_pod(namespace: cluster.Namespace, dsn: str, secret: bool = True, **annotations: str) -> None:
     """The database's pod, whose password comes from a Secret."""
     user = parts(dsn)
-    namespace.secret("litemaas-db", password=str(user.password))
+    if secret:
+        namespace.secret("litemaas-db", password=str(user.password))
     reference = {"secretKeyRef": {"name": "litemaas-db", "key": "password"}}
     env = [{"name": "POSTGRES_USER", "value": user.username}, {"name": "POSTGRES_PASSWORD", "valueFrom": reference}]
     marks = {"fakenode/forward": f"5432={user.hostname}:{user.port}"}
@@ -46,7 +47,9 @@ def in_pod(namespace: cluster.Namespace, dsn: str, **annotations: str) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            namespace.create("v1", "Pod", POD, annotations=marks, spec={"containers": containers})
+            namespace.create(
+                "v1", "Pod", POD, labels={"app": cluster.POSTGRES}, annotations=marks, spec={"containers": containers}
+            )
             break
         except kubernetes.client.ApiException:  # a new namespace has no service account for a moment
             if time.monotonic() > deadline:
@@ -159,6 +162,32 @@ def test_several_databases_by_dsn(
     assert str(parts(stack.litellm_dsn).password) not in json.dumps(failed)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_all_of_a_deployment(
+    stack: harness.Stack,
+    namespace: cluster.Namespace,
+    run_module: Callable[..., harness.ModuleResult],
+    tmp_path: Path,
+    shared: bool,
+) -> None:
+    """Both layouts: which databases there are is read in the cluster."""
+    user = parts(stack.litemaas_dsn if not shared else stack.litellm_dsn)
+    ours, theirs = (namespace.inside(dsn) for dsn in (stack.litemaas_dsn, stack.litellm_dsn))
+    urls = {"DATABASE_URL": theirs} if shared else {"DATABASE_URL": ours, "LITELLM_DATABASE_URL": theirs}
+    namespace.secret("litemaas-db", password=str(user.password), **urls)
+    namespace.service(cluster.POSTGRES, 5432)
+    # The stack's two databases have an owner each, and the pod has one user: two are planned alone.
+    in_pod(namespace, stack.litemaas_dsn if not shared else stack.litellm_dsn, secret=False)
+    args = {"namespace": namespace.name, "dest": str(tmp_path / "b"), "kubeconfig": stack.variables["KUBECONFIG"]}
+    result = run_module(MODULE, args, check=not shared)
+    assert not result.failed, result
+    names = [parts(dsn).path[1:] for dsn in (stack.litemaas_dsn, stack.litellm_dsn)]
+    assert [path.rsplit("-", 1)[1] for path in result["files"]] == [f"{name}.dump" for name in names[shared:]]
+    assert f"{namespace.name}/{POD}" in result["msg"]
+    if shared:
+        check_files(result, tmp_path / "b")
+
+
 def program(folder: Path, body: str) -> str:
     """A PATH on which pg_dump is something else."""
     folder.mkdir()
@@ -254,7 +283,8 @@ def test_a_full_disk(stack: harness.Stack, runner: harness.Runner, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"databases": []}, "Name at least one"),
+        ({"databases": []}, "secrets"),
+        ({"databases": [""]}, "not a database's name"),
         ({"databases": ["dbname=postgres"]}, "not a database's name"),
         ({"databases": ["x"], "pod": "another-0"}, "not found"),
         ({"databases": ["x"], "container": "another"}, "container"),

@@ -81,7 +81,7 @@ class Namespace:
         self._secrets: dict[str, dict[str, str] | None] = {}
 
     def find(self, option: str) -> str | None:
-        """The value of ``litellm_url``, ``litellm_master_key`` or ``key_secret``; None where there is no such secret."""
+        """``litellm_url``, ``litellm_master_key`` or ``key_secret``; None where there is no such secret."""
         finders = {
             "litellm_url": self.litellm_url,
             "litellm_master_key": self.master_key,
@@ -102,10 +102,10 @@ class Namespace:
         if port is not None and self._inside:
             source = f"Service {self.name}/{SERVICE}, from inside the cluster{why}"
             return self._noted("litellm_url", f"http://{SERVICE}.{self.name}.svc:{port}", source)
-        there = "is there" if port is not None else "is not there either"
+        there = ", which is there" if port is not None else ", which could not be read either"
         raise ClusterError(
             attempt,
-            f"no Route or Ingress leads to Service {SERVICE}{why}, which {there}",
+            f"no Route or Ingress leads to Service {SERVICE}{there}{why}",
             "Check namespace, and that the account may list routes.route.openshift.io and ingresses.networking.k8s.io"
             " there; or give litellm_url",
         )
@@ -132,8 +132,8 @@ class Namespace:
     def database(self, which: str) -> Iterator[str]:
         """A DSN for psycopg2 and libpq's programs, good until the end of the block.
 
-        A database in the cluster is reached through a tunnel to a ready pod of its Service. A DatabaseError in the block
-        then says what became of the tunnel too.
+        A database in the cluster is reached through a tunnel to a ready pod of its Service. A DatabaseError in the
+        block then says what became of the tunnel too.
 
         Args:
             which: ``litemaas`` or ``litellm``.
@@ -153,6 +153,15 @@ class Namespace:
             ) as connection,
         ):
             yield connection
+
+    def server(self, which: str) -> tuple[dict[str, Any], str | None]:
+        """libpq's parameters of a database, and the ready pod that it runs in; None for one outside of the cluster.
+
+        For what runs beside the database, such as a dump; everybody else wants :meth:`connect`.
+        """
+        parts = self._parts(which)
+        port = self._pod_port(str(parts.get("host") or ""), int(parts.get("port") or tunnel.PORT), f"{which}_dsn")
+        return parts, port.pod if port else None
 
     # ---- below: addresses ----
 
@@ -205,8 +214,8 @@ class Namespace:
         if port is None:
             yield Reached(_database().make_dsn(**parts), source, host)
             return
-        with through(port, parts) as dsn:
-            yield Reached(dsn, self.sources[option], host)
+        with through(port, parts, option) as dsn:
+            yield Reached(dsn, source, host)
 
     def _parts(self, which: str) -> dict[str, Any]:
         """What the deployment itself uses to reach a database, as parameters of libpq."""
@@ -387,7 +396,7 @@ def _of_ingress(ingress: Mapping[str, Any]) -> list[Address]:
 
 
 def _balancer(balancers: Sequence[Mapping[str, Any]], secure: bool) -> str | None:
-    """Where a rule without a host is served: the load balancer's address, with its port where it isn't the usual one."""
+    """Where a rule without a host is served: the load balancer's address, with the port if it isn't the usual one."""
     for one in balancers:
         host = one.get("hostname") or one.get("ip")
         if host:
@@ -409,11 +418,12 @@ def _decoded(value: str) -> str:
 
 
 @contextmanager
-def through(port: tunnel.PodPort, parts: Mapping[str, Any]) -> Iterator[str]:
+def through(port: tunnel.PodPort, parts: Mapping[str, Any], option: str = "") -> Iterator[str]:
     """A DSN to the near end of a tunnel. A DatabaseError in the block says what became of the tunnel too.
 
     Args:
         parts: of the DSN, for libpq; host and port are the tunnel's.
+        option: which option makes the tunnel unnecessary.
     """
     database = _database()
     with port.opened() as folder:
@@ -422,7 +432,10 @@ def through(port: tunnel.PodPort, parts: Mapping[str, Any]) -> Iterator[str]:
         except database.DatabaseError as failure:
             if not port.trouble:
                 raise
-            raise ClusterError(failure.attempt, f"{failure.words}; {port.trouble}", failure.advice) from None
+            # Where it could not begin, the library has nothing to say but that.
+            words = port.trouble if port.advice else f"{failure.words}; {port.trouble}"
+            way_on = port.advice or failure.advice
+            raise ClusterError(failure.attempt, words, f"{way_on}; or give {option}" if option else way_on) from None
 
 
 def _database() -> Any:

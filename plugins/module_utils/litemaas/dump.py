@@ -26,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
     Cluster,
     ClusterError,
@@ -337,9 +338,24 @@ def planned(dest: str, name: str, databases: Sequence[str], now: datetime | None
     return f"{now:%Y-%m-%dT%H:%M:%SZ}", [*files, folder / f"{start}.json"]
 
 
+def of_deployment(
+    cluster: Cluster, namespace: str, container: str | None, connect_timeout: int
+) -> list[tuple[Source, str]]:
+    """Both stores of the deployment in a namespace, or the one that they share. Raises ClusterError, DatabaseError."""
+    place = discover.Namespace(cluster, namespace)
+    found: list[tuple[Source, str]] = []
+    for which in ("litemaas",) if place.shared else ("litemaas", "litellm"):
+        parts, pod = place.server(which)
+        if pod:
+            found.append((PodSource(cluster, namespace, pod, container), str(parts["dbname"])))
+        else:
+            direct = DsnSource(postgres.make_dsn(**parts), connect_timeout)
+            found.append((direct, direct.database))
+    return found
+
+
 def take(
-    source: Source,
-    databases: Sequence[str],
+    work: Sequence[tuple[Source, str]],
     dest: str,
     name: str,
     images: Mapping[str, str],
@@ -352,14 +368,14 @@ def take(
     Raises:
         DumpError, ClusterError: nothing was left behind.
     """
-    when, files = planned(dest, name, databases)
+    when, files = planned(dest, name, [database for _source, database in work])
     folder = files[-1].parent
-    backup = Backup(when, source.name, [], dict(images), namespace, str(files[-1]))
+    backup = Backup(when, shown(work), [], dict(images), namespace, str(files[-1]))
     attempt = f"Write to {folder}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         with ExitStack() as leftovers:
-            for database, file in zip(databases, files, strict=False):
+            for (source, database), file in zip(work, files, strict=False):
                 part = _part(file)
                 leftovers.callback(_remove, part)
                 backup.databases.append(_dump(source, database, part, file))
@@ -386,6 +402,11 @@ def take(
             ) from None
         raise DumpError(attempt, words, "Check dest: a folder that this user may write to") from None
     return backup
+
+
+def shown(work: Sequence[tuple[Source, str]]) -> str:
+    """Where databases are, each place once."""
+    return ", ".join(dict.fromkeys(source.name for source, _database in work))
 
 
 def path_of(backup: Backup, one: Dump) -> str:
