@@ -59,12 +59,10 @@ class Programs:
 
 def find_programs(cache: Cache, env: Mapping[str, str] = os.environ) -> Programs:
     """From KUBEBUILDER_ASSETS, else on PATH, else built. Raises StackError."""
-    path = os.pathsep.join(part for part in (env.get("KUBEBUILDER_ASSETS"), env.get("PATH", os.defpath)) if part)
-    found = programs_on(path)
+    found = programs_on(places(env))
     if found:
         return found
     build = SOURCES / "build.sh"
-    patch = SOURCES / "cronjob-batch-v1.patch"
     hint = BUILD_HINT.format(build.relative_to(HERE.parents[1]))
 
     def build_them(folder: Path, log: Path) -> None:
@@ -73,7 +71,7 @@ def find_programs(cache: Cache, env: Mapping[str, str] = os.environ) -> Programs
 
     folder = cache.entry(
         "kubernetes",
-        f"{build.read_text()}\n{patch.read_text()}\n{platform.machine()}",
+        made_from(),
         "Kubernetes 1.20 from Debian's packages, about four minutes",
         build_them,
     )
@@ -81,6 +79,22 @@ def find_programs(cache: Cache, env: Mapping[str, str] = os.environ) -> Programs
     if not found:
         raise StackError(f"the programs of the cluster in {folder} do not run", hint=hint)
     return found
+
+
+def places(env: Mapping[str, str]) -> str:
+    """Where programs may be that nobody has to build, as a PATH."""
+    return os.pathsep.join(part for part in (env.get("KUBEBUILDER_ASSETS"), env.get("PATH", os.defpath)) if part)
+
+
+def made_from() -> str:
+    """What programs that are built here depend on."""
+    texts = [(SOURCES / name).read_text() for name in ("build.sh", "cronjob-batch-v1.patch")]
+    return "\n".join([*texts, platform.machine()])
+
+
+def has_to_be_built(cache: Cache) -> bool:
+    """Whether finding the programs would take minutes."""
+    return not cache.has("kubernetes", made_from()) and not programs_on(places(os.environ))
 
 
 def programs_on(path: str) -> Programs | None:

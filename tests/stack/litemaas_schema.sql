@@ -265,10 +265,21 @@ CREATE TABLE IF NOT EXISTS daily_usage_cache (
 );
 
 CREATE TABLE IF NOT EXISTS branding_settings (
-    id         integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
-    settings   jsonb NOT NULL DEFAULT '{}',
-    updated_by uuid REFERENCES users (id),
-    updated_at timestamptz DEFAULT now()
+    id                           integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    login_logo_enabled           boolean DEFAULT false,
+    login_logo_data              text,
+    login_logo_mime_type         varchar(50),
+    login_title_enabled          boolean DEFAULT false,
+    login_title                  varchar(200),
+    login_subtitle_enabled       boolean DEFAULT false,
+    login_subtitle               varchar(500),
+    header_brand_enabled         boolean DEFAULT false,
+    header_brand_light_data      text,
+    header_brand_light_mime_type varchar(50),
+    header_brand_dark_data       text,
+    header_brand_dark_mime_type  varchar(50),
+    updated_by                   uuid REFERENCES users (id),
+    updated_at                   timestamptz DEFAULT now()
 );
 
 CREATE TABLE IF NOT EXISTS system_settings (

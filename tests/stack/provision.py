@@ -95,7 +95,7 @@ class Cache:
 
     def entry(self, name: str, made_from: str, what: str, build: Callable[[Path, Path], None]) -> Path:
         """The folder `name-<hash>`, built by `build(folder, log)` unless it is there and complete."""
-        folder = self.root / f"{name}-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
+        folder = self._folder(name, made_from)
         marker = folder / ".complete"
         if marker.exists():
             os.utime(marker)
@@ -109,6 +109,13 @@ class Cache:
             marker.write_text(made_from)
             self._forget_unused(name)
         return folder
+
+    def has(self, name: str, made_from: str) -> bool:
+        """Whether an entry is there and complete."""
+        return (self._folder(name, made_from) / ".complete").exists()
+
+    def _folder(self, name: str, made_from: str) -> Path:
+        return self.root / f"{name}-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
 
     def _forget_unused(self, name: str) -> None:
         """What was made of older pins, unless another checkout still uses it: its marker is touched at every use."""

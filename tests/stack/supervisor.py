@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 import postgres
-from cluster import Cluster, Programs, find_programs, node_python, write_private
+from cluster import Cluster, Programs, find_programs, has_to_be_built, node_python, write_private
 from processes import Child, Identity, free_port, python, start, stop
 from progress import Events, StackError
 from provision import Cache, find_postgres, find_redis, install_litellm, write_engine_launcher
@@ -65,11 +65,15 @@ class Supervisor:
         settings, events = self.settings, self.events
         self.record(phase="starting")
         cache = Cache(settings, events)
+        preparing = self.prepare(cache)
         binaries = find_postgres(settings, cache)
         litellm = install_litellm(settings, cache)
         template = postgres.template(cache, binaries, litellm)
         redis = find_redis(settings, cache)
         programs = self.find_cluster(cache)
+        if preparing:
+            stop([preparing])
+            self.children.remove(preparing)
 
         account = postgres.service_account()
         # The server's user has to get through to its data, but nobody needs to look around.
@@ -181,6 +185,16 @@ class Supervisor:
             return kept
         remove_data(self.settings)
         return None
+
+    def prepare(self, cache: Cache) -> Child | None:
+        """Begin to build the cluster's programs, where that has to be done, while LiteLLM is installed."""
+        if not has_to_be_built(cache):
+            return None
+        log = self.settings.logs / "prepare.log"
+        child = start("prepare", ["nice", "-n", "19", python(), HERE / "stack.py", "prepare"], log=log)
+        self.children.append(child)
+        self.record(phase="starting")
+        return child
 
     def find_cluster(self, cache: Cache) -> Programs | None:
         """The cluster's programs, or None where there are none and that is allowed."""
