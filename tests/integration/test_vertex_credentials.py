@@ -12,95 +12,20 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, Rest
 from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import AI, CLAUDE, Lab, opened
 from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import Google, key_file
-
-AI, CLAUDE = "/etc/vertex-credentials/key.json", "/etc/vertex-claude-credentials/key.json"
-APPLY = "application/apply-patch+yaml"
-
-
-@dataclass
-class Lab:
-    """A namespace with a Deployment ``litellm``."""
-
-    runner: harness.Runner
-    rest: Rest
-    namespace: str
-    folder: Path
-    files: dict[str, Path] = field(default_factory=dict)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"K8S_AUTH_KUBECONFIG": self.runner.stack.variables["KUBECONFIG"]}
-
-    def path(self, kind: str, name: str) -> str:
-        group = "/apis/apps/v1" if kind == "deployments" else "/api/v1"
-        return f"{group}/namespaces/{self.namespace}/{kind}/{name}".rstrip("/")
-
-    def run(self, *, check: bool = False, diff: bool = False, **args: Any) -> harness.ModuleResult:
-        args = {"namespace": self.namespace, "probe": "skip", "wait_timeout": 60, **args}
-        return self.runner.module("vertex_credentials", args, check=check, diff=diff, env=self.environment)
-
-    def template(self) -> dict[str, Any]:
-        return self.rest.get(self.path("deployments", "litellm"))["spec"]["template"]
-
-    def mounts(self) -> dict[str, str]:
-        """Secret by folder, as the container has them."""
-        spec = self.template()["spec"]
-        secrets = {one["name"]: one["secret"]["secretName"] for one in spec.get("volumes") or ()}
-        found = spec["containers"][0].get("volumeMounts") or ()
-        assert all(one["readOnly"] for one in found)
-        return {one["mountPath"]: secrets[one["name"]] for one in found}
-
-    def revision(self) -> str:
-        found = self.rest.get(self.path("deployments", "litellm"))
-        return found["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
-
-    def secret(self, name: str) -> dict[str, str]:
-        found = self.rest.find(self.path("secrets", name))
-        assert found is not None
-        return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
-
-    def make_secret(self, name: str, **data: str) -> None:
-        body = {"metadata": {"name": name}, "stringData": data}
-        self.rest.request("POST", self.path("secrets", ""), body)
-
-    def patch(self, body: dict[str, Any], manager: str = "kubectl-edit") -> None:
-        kind = "application/strategic-merge-patch+json"
-        query = {"fieldManager": manager}
-        self.rest.request("PATCH", self.path("deployments", "litellm"), body, content_type=kind, query=query)
-
-    def file(self, name: str, content: Any) -> str:
-        path = self.folder / name
-        path.touch(mode=0o600)
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-        return str(path)
 
 
 @pytest.fixture
 def lab(runner: harness.Runner, prefix: str, tmp_path: Path) -> Iterator[Lab]:
-    rest = Cluster(kubeconfig=runner.stack.variables["KUBECONFIG"]).rest()
-    namespace = f"{prefix}vertex"
-    rest.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-    found = Lab(runner, rest, namespace, tmp_path)
-    container = {"name": "litellm", "image": "quay.io/rh-aiservices-bu/litellm-non-root:main-v1.81.0-stable-custom"}
-    spec = {
-        "replicas": 2,
-        "selector": {"matchLabels": {"app": "litellm"}},
-        "template": {"metadata": {"labels": {"app": "litellm"}}, "spec": {"containers": [container]}},
-    }
-    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "litellm"}, "spec": spec}
-    query = {"fieldManager": "rhpds.litemaas"}
-    rest.request("PATCH", found.path("deployments", "litellm"), body, query=query, content_type=APPLY)
-    yield found
-    rest.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    with opened(runner, prefix, tmp_path) as found:
+        yield found
 
 
 def both(lab: Lab, **other: Any) -> dict[str, Any]:
@@ -118,17 +43,6 @@ def both(lab: Lab, **other: Any) -> dict[str, Any]:
             {"secret": "vertex-claude-sa-key", "path": CLAUDE, "content": claude, "fallback": True, **other},
         ]
     }
-
-
-def assert_hidden(lab: Lab, text: str) -> None:
-    """No line of any key that the cluster has is in a text."""
-    for item in lab.rest.get(lab.path("secrets", ""))["items"]:
-        data = base64.b64decode((item.get("data") or {}).get("key.json") or "").decode()
-        if data:
-            key = json.loads(data)
-            for line in [key["private_key_id"], *key["private_key"].splitlines()[1:-1]]:
-                assert line not in text
-            assert item["data"]["key.json"] not in text
 
 
 def test_both_keys_come_and_stay_and_are_in_every_pod(lab: Lab) -> None:
@@ -150,7 +64,7 @@ def test_both_keys_come_and_stay_and_are_in_every_pod(lab: Lab) -> None:
     env = {"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": CLAUDE}
     assert template["spec"]["containers"][0]["env"] == [env]
     assert {one["name"] for one in template["spec"]["volumes"]} == {"vertex-sa-key", "vertex-claude-sa-key"}
-    assert_hidden(lab, json.dumps(made))
+    lab.assert_hidden(json.dumps(made))
     assert made["invocation"]["module_args"]["credentials"][1]["content"] == "hidden"
 
     revision = lab.revision()
@@ -218,15 +132,7 @@ def test_a_mount_made_with_oc_is_taken_over_and_goes_completely(lab: Lab) -> Non
 def test_a_deployment_applied_anew_keeps_the_mounts(lab: Lab) -> None:
     lab.run(**both(lab))
     mounts = lab.mounts()
-    container = {"name": "litellm", "image": "quay.io/rh-aiservices-bu/litellm-non-root:another"}
-    spec = {
-        "replicas": 2,
-        "selector": {"matchLabels": {"app": "litellm"}},
-        "template": {"metadata": {"labels": {"app": "litellm"}}, "spec": {"containers": [container]}},
-    }
-    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "litellm"}, "spec": spec}
-    query = {"fieldManager": "rhpds.litemaas", "force": "true"}
-    lab.rest.request("PATCH", lab.path("deployments", "litellm"), body, query=query, content_type=APPLY)
+    lab.apply("another")
     assert lab.template()["spec"]["containers"][0]["image"].endswith(":another")
     assert lab.mounts() == mounts
 
@@ -376,7 +282,7 @@ def test_a_key_is_neither_shown_nor_left_on_disk(lab: Lab) -> None:
     done = lab.runner.playbook(PLAY, variables, diff=True, verbosity=5, env=keep)
     assert done.rc == 0, done.output
     assert done.changed == 1
-    assert_hidden(lab, done.output)
+    lab.assert_hidden(done.output)
     assert lab.secret("vertex-ai-sa-key")
     inside = key["private_key"].splitlines()[3]
     left = [path for path in lab.folder.rglob("*") if path.is_file() and inside in path.read_text(errors="replace")]
