@@ -1,0 +1,129 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What follows from what was read of a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
+
+SCRAM = (
+    "SCRAM-SHA-256$4096:t/hraDaf30L8xQST2uKJgg==$wiJgy9+uqaaZG2BibRYylNrHNZfs4ynq44bVAucbbgA="
+    ":F+I9N0Q1zbOQMeDs9PTAFBmGSzVhlN2u0ckgwXInEoU="
+)
+MD5 = "md5d40130e21067b6148b0fd493fcbec99b"
+
+
+@pytest.mark.parametrize("stored", [SCRAM, MD5])
+def test_stored_passwords_of_a_real_server(stored):
+    assert facts.verifies(stored, "pencil_user", "pencil") is True
+    assert facts.verifies(stored, "pencil_user", "Pencil") is False
+
+
+@pytest.mark.parametrize(("stored", "password"), [("plain", "pencil"), (SCRAM, "pencïl"), ("", "x")])
+def test_what_cannot_be_compared(stored, password):
+    assert facts.verifies(stored, "pencil_user", password) is None
+
+
+def storage(name, **annotations):
+    return {"metadata": {"name": name, "annotations": annotations}}
+
+
+DEFAULT = storage("slow", **{"storageclass.kubernetes.io/is-default-class": "true"})
+OLDER = storage("older", **{"storageclass.beta.kubernetes.io/is-default-class": "true"})
+
+
+@pytest.mark.parametrize(
+    ("given", "provider", "classes", "name", "how"),
+    [
+        ("slow", "aws", [storage("gp3-csi"), DEFAULT], "slow", "given"),
+        ("", "aws", [storage("gp3-csi"), DEFAULT], "gp3-csi", "by provider"),
+        ("", "gcp", [storage("gp3-csi"), DEFAULT], "slow", "default"),
+        ("", "baremetal", [storage("other"), storage("lvms-vg1"), DEFAULT], "lvms-vg1", "by provider"),
+        ("", "baremetal", [storage("lvms-vg1"), storage("ocs-storagecluster")], "ocs-storagecluster", "by provider"),
+        ("", "", [storage("x"), OLDER], "older", "default"),
+        ("fast", "aws", [storage("gp3-csi")], "", ""),
+        ("", "", [storage("x", **{"storageclass.kubernetes.io/is-default-class": "false"})], "", ""),
+    ],
+)
+def test_storage_classes(given, provider, classes, name, how):
+    chosen, problem = facts.storage_class(given, provider, classes)
+    assert chosen == {"name": name, "how": how} and bool(problem) is not bool(name)
+    if problem:
+        assert all(one["metadata"]["name"] in problem for one in classes)
+
+
+@pytest.mark.parametrize(
+    ("image", "tag"),
+    [
+        ("quay.io/x/backend:0.4.0", "0.4.0"),
+        ("localhost:5000/backend", ""),
+        ("quay.io/x/backend:0.4.0@sha256:abc", "0.4.0"),
+        ("backend", ""),
+    ],
+)
+def test_tags(image, tag):
+    assert facts.tag_of(image) == tag
+
+
+def test_hosts_by_the_service_behind():
+    route = {"spec": {"host": "api.example.com", "to": {"name": "litellm"}}}
+    path = {"path": "/api", "backend": {"service": {"name": "litellm-backend"}}}
+    ingress = {"spec": {"rules": [{"host": "admin.example.com", "http": {"paths": [path]}}]}}
+    foreign = {"spec": {"host": "x.example.com", "to": {"name": "other"}}}
+    assert facts.hosts([route, ingress, foreign]) == {"api": "api.example.com", "admin": "admin.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "has"),
+    [
+        ({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, True),
+        ({"verbs": ["create"], "apiGroups": ["apps"], "resources": ["deployments"]}, True),
+        ({"verbs": ["create"], "apiGroups": [""], "resources": ["deployments"]}, False),
+        ({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments"]}, False),
+        ({"verbs": ["create"], "apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["a"]}, False),
+    ],
+)
+def test_rules_that_give_a_right(rule, has):
+    need = facts.Need("create", "apps", "deployments", "ns")
+    assert facts.covered(need, [rule]) is has and need.sentence() == "create on deployments.apps in ns"
+
+
+def test_the_newer_form_of_discovery():
+    def group(name, version, *kinds):
+        resources = [{"responseKind": {"kind": kind}} for kind in kinds]
+        return {"metadata": {"name": name} if name else {}, "versions": [{"version": version, "resources": resources}]}
+
+    found = facts.api_versions({"items": [group("", "v1", "Pod"), group("policy", "v1", "PodDisruptionBudget")]})
+    assert found == ["v1/Pod", "policy/v1/PodDisruptionBudget"]
+
+
+@pytest.mark.parametrize(
+    ("values", "layout"),
+    [
+        ({}, ""),
+        ({"DATABASE_URL": "postgresql://u:p@h/one"}, "shared"),
+        ({"DATABASE_URL": "postgresql://u:p@h/one", "LITELLM_DATABASE_URL": "postgresql://u:p@h/two"}, "split"),
+        ({"database": "one", "litellm_database": "one"}, "shared"),
+    ],
+)
+def test_layouts(values, layout):
+    assert facts.layout(values)[0] == layout
+
+
+def test_backups_are_newest_first_and_what_is_no_json_is_an_error():
+    text = '[{"time": "2026-01-01"}, {"time": "2026-03-01"}]'
+    assert [one["time"] for one in facts.backups_of({"data": {"backups": text}})] == ["2026-03-01", "2026-01-01"]
+    assert facts.backups_of(None) == []
+    with pytest.raises(ValueError):
+        facts.backups_of({"data": {"backups": "nothing"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "system"), [("kube-system", True), ("openshift-monitoring", True), ("litemaas", False)]
+)
+def test_namespaces_of_the_cluster(name, system):
+    assert bool(facts.SYSTEM.match(name)) is system
