@@ -250,6 +250,8 @@ def read_header(data: bytes) -> Header:
     """The header of pg_dump's custom format. Raises ValueError."""
     if data[:5] != b"PGDMP":
         raise ValueError("it doesn't begin as a dump in PostgreSQL's custom format does")
+    if len(data) < 11:
+        raise ValueError("its header is cut off")
     version, int_size = tuple(data[5:7]), data[8]
     position = 11
 
@@ -334,8 +336,13 @@ def planned(dest: str, name: str, databases: Sequence[str], now: datetime | None
     # Microseconds, so that two runs at once don't meet.
     start = f"{name}-{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}Z"
     folder = Path(dest).expanduser()
-    files = [folder / f"{start}-{re.sub(r'[^A-Za-z0-9_.-]', '_', one)}.dump" for one in databases]
+    files = [folder / f"{start}-{_file_name(one)}.dump" for one in databases]
     return f"{now:%Y-%m-%dT%H:%M:%SZ}", [*files, folder / f"{start}.json"]
+
+
+def _file_name(database: str) -> str:
+    """A name as it is where that can be, and another one for every other database."""
+    return re.sub(r"[^A-Za-z0-9_.-]", lambda match: f"%{ord(match[0]):02x}", database)
 
 
 def of_deployment(

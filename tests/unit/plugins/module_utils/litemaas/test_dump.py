@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, the rhpds.litemaas contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a dump needs no database: headers of pg_dump's versions, names, records, a silent connection."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import dump
+
+
+def number(value: int) -> bytes:
+    return bytes([value < 0]) + abs(value).to_bytes(4, "little")
+
+
+def text(value: str) -> bytes:
+    return number(len(value.encode())) + value.encode()
+
+
+def header(minor: int) -> bytes:
+    """As PostgreSQL's pg_backup_archiver writes it: 1.14 up to PostgreSQL 15, 1.15 and 1.16 after it."""
+    compression = number(-1) if minor < 15 else b"\1"
+    times = b"".join(number(one) for one in (1, 2, 3, 4, 5, 126, 0))
+    rest = b"".join(text(one) for one in ("litemaas_db", "16.3", "17.2"))
+    return b"PGDMP" + bytes([1, minor, 0, 4, 8, 1]) + compression + times + rest
+
+
+@pytest.mark.parametrize("minor", [14, 15, 16])
+def test_headers(minor: int) -> None:
+    assert dump.read_header(header(minor)) == dump.Header("litemaas_db", "16.3", "17.2")
+    for cut in (3, 6, 9, 20, 60, len(header(minor)) - 1):
+        with pytest.raises(ValueError, match=r"custom format|cut off"):
+            dump.read_header(header(minor)[:cut])
+
+
+def test_names_of_files_stay_in_the_folder() -> None:
+    now = datetime(2026, 3, 21, 8, 15, 0, 123, tzinfo=timezone.utc)
+    when, files = dump.planned("/backups", "lab", ["a b", "ü"], now)
+    assert when == "2026-03-21T08:15:00Z"
+    assert [str(file) for file in files] == [
+        "/backups/lab-20260321T081500.000123Z-a%20b.dump",
+        "/backups/lab-20260321T081500.000123Z-%fc.dump",
+        "/backups/lab-20260321T081500.000123Z.json",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "a=b", "postgresql://x/y", "../x", "a\nb"])
+def test_what_is_no_database(name: str) -> None:
+    with pytest.raises(dump.DumpError, match="not a database's name"):
+        dump.checked_names([name])
+
+
+def test_the_oldest_records_go_and_what_is_not_ours_stays() -> None:
+    data = {f"k{number}": json.dumps({"time": f"2026-01-01T00:00:{number:02}Z"}) for number in range(60)}
+    kept = dump._newest({**data, "note": "of somebody else"})
+    assert kept.keys() == {*(f"k{number}" for number in range(10, 60)), "note"}
+
+
+class Silent:
+    """A WebSocket whose other end has gone without a word."""
+
+    pings = 0
+
+    def settimeout(self, _seconds: float) -> None:
+        pass
+
+    def recv_data_frame(self, _control: bool) -> Any:
+        raise TimeoutError
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+def test_nobody_there() -> None:
+    sock, library = Silent(), SimpleNamespace(WebSocketTimeoutException=TimeoutError)
+    with pytest.raises(OSError, match="nobody answered"):
+        list(dump._frames(sock, library))
+    assert sock.pings == dump.UNANSWERED
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (b"", "before pg_dump did"),
+        (b'{"status":"Failure","message":"exit status 1"}', "exit status 1"),
+        (b"not json", "not json"),
+    ],
+)
+def test_how_a_command_ended(status: bytes, words: str) -> None:
+    with pytest.raises(dump.DumpError, match=words):
+        dump._judge("Dump", status, "")
+    dump._judge("Dump", b'{"status":"Success"}', "a warning")
