@@ -104,13 +104,14 @@ namespace:
   type: str
 """
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, leave
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.removal import Removal
-from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteMaaSModule
 
 
 def main():
-    module = LiteMaaSModule(
+    module = AnsibleModule(
         argument_spec={
             **SPEC,
             "namespace": {"type": "str", "required": True},
@@ -122,20 +123,17 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.run(lambda: work(module, module.params))
+    leave(module, lambda: work(module, module.params))
 
 
 def work(module, params):
-    try:
-        removal = Removal(Cluster.from_params(params).rest(), params["namespace"], module.check_mode, params["timeout"])
-        if params["scope"] == "leftovers":
-            outcome = removal.leftovers(params["wanted"], params["obsolete"])
-        elif params["scope"] == "failed_jobs":
-            outcome = removal.failed_jobs()
-        else:
-            outcome = removal.everything(params["keep_volume"])
-    except ClusterError as failure:
-        return {"failed": True, "changed": False, "msg": str(failure)}
+    removal = Removal(Cluster.from_params(params).rest(), params["namespace"], module.check_mode, params["timeout"])
+    if params["scope"] == "leftovers":
+        outcome = removal.leftovers(params["wanted"], params["obsolete"])
+    elif params["scope"] == "failed_jobs":
+        outcome = removal.failed_jobs()
+    else:
+        outcome = removal.everything(params["keep_volume"])
     changed = bool(outcome.removed) or outcome.namespace == "removed"
     verb = "would remove" if module.check_mode else "removed"
     parts = [f"{verb} {len(outcome.removed)} objects" if outcome.removed else "nothing to remove"]

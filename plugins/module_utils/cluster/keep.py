@@ -152,6 +152,7 @@ def _keep_volume(wanted: Definition, there: Mapping[str, Any], kept: list[str]) 
             wanted["spec"][field] = copy.deepcopy(there["spec"][field])
         else:
             wanted["spec"].pop(field, None)
+    # Whole, with what the API server has filled in: without that, each apply would be a change to it.
     theirs = (wanted["spec"].get("volumeClaimTemplates") or [None])[0]
     if ours is None or theirs is None:
         return
