@@ -44,6 +44,12 @@ options:
     type: str
     choices: ['', openshift, kubernetes]
     default: ''
+  provider:
+    description:
+      - Provider of the cluster in lower case, for example V(aws), by which the StorageClass is chosen.
+      - Without it, what OpenShift says.
+    type: str
+    default: ''
   needs:
     description: Rights to check for, instead of those that a deployment needs. An empty list checks none.
     type: list
@@ -290,6 +296,7 @@ def main():
             "storage_class": {"type": "str", "default": ""},
             "cluster_domain": {"type": "str", "default": ""},
             "platform": {"type": "str", "choices": ["", "openshift", "kubernetes"], "default": ""},
+            "provider": {"type": "str", "default": ""},
             "needs": {"type": "list", "elements": "dict", "options": NEED},
             "more_needs": {"type": "list", "elements": "dict", "default": [], "options": NEED},
             "given_secrets": {
@@ -314,6 +321,7 @@ def work(params):
         storage_class=params["storage_class"],
         cluster_domain=params["cluster_domain"],
         platform=params["platform"],
+        provider=params["provider"],
         needs=None if params["needs"] is None else [need(one, params) for one in params["needs"]],
         more_needs=[need(one, params) for one in params["more_needs"]],
         given_secrets=params["given_secrets"],

@@ -89,7 +89,6 @@ def needs_of_a_deploy(namespace: str, platform: str, namespace_exists: bool) -> 
         ("", "configmaps"),
         ("", "services"),
         ("", "serviceaccounts"),
-        ("", "persistentvolumeclaims"),
         ("apps", "deployments"),
         ("apps", "statefulsets"),
         ("batch", "jobs"),
@@ -132,6 +131,7 @@ class Question:
     storage_class: str = ""
     cluster_domain: str = ""
     platform: str = ""
+    provider: str = ""
     needs: Sequence[Need] | None = None
     more_needs: Sequence[Need] = ()
     given_secrets: Sequence[str] = ()
@@ -314,7 +314,7 @@ class Reader:
             "problems": self.problems,
             "notes": self.notes,
         }
-        result["provider"] = self._provider() if platform == "openshift" else ""
+        result["provider"] = self.question.provider or (self._provider() if platform == "openshift" else "")
         classes, readable = self._storage_classes()
         chosen, problem = storage_class(asked.storage_class, result["provider"], classes)
         if problem and readable and not asked.external:
