@@ -168,7 +168,7 @@ EXAMPLES = r"""
 
 - name: Both stores in one database, no Redis
   rhpds.litemaas.litemaas_secrets:
-    namespace: litemaas-small
+    namespace: litemaas
     database:
       litemaas: litellm
       litellm: litellm
@@ -177,7 +177,7 @@ EXAMPLES = r"""
 
 - name: A database of somebody else's
   rhpds.litemaas.litemaas_secrets:
-    namespace: litemaas-external
+    namespace: litemaas
     database:
       host: db.example.com
       username: litemaas

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.cluster import POSTGRES, Namespace
+from ansible_collections.rhpds.litemaas.tests.integration.kube import workload
 
 
 def needs_model(runner: harness.Runner, rename: Callable[[str], str], _namespace: Namespace) -> None:
@@ -48,6 +49,17 @@ def needs_database(runner: harness.Runner, _rename: Callable[[str], str], namesp
     namespace.secret("litemaas-db", DATABASE_URL=namespace.inside(runner.stack.litellm_dsn))
 
 
+def needs_workloads(_runner: harness.Runner, _rename: Callable[[str], str], namespace: Namespace) -> None:
+    """A deployment as another program than ours makes it."""
+    for name in ("litellm", "litellm-backend", "litellm-frontend"):
+        namespace.create("apps/v1", "Deployment", name, spec=workload(name)["spec"])
+    namespace.create("apps/v1", "StatefulSet", POSTGRES, spec=workload(POSTGRES, serviceName=POSTGRES)["spec"])
+    pod = {"restartPolicy": "Never", "containers": [{"name": "migrate", "image": "quay.io/example/migrate:1"}]}
+    namespace.create("batch/v1", "Job", "litellm-migrate", spec={"template": {"spec": pod}})
+    spec = {"host": f"{namespace.name}.example.com", "to": {"kind": "Service", "name": "litellm"}}
+    namespace.create("route.openshift.io/v1", "Route", "litellm", spec=spec)
+
+
 @dataclass(frozen=True)
 class Case:
     """What a module's examples need around them."""
@@ -61,6 +73,12 @@ class Case:
 
 
 CASES = {
+    "k8s_rollout_status": Case(renamed=("namespace: litemaas",), prepare=needs_workloads),
+    "litemaas_adopt": Case(renamed=("namespace: litemaas",), prepare=needs_workloads, changed=2),
+    "litemaas_cluster_info": Case(renamed=("namespace: litemaas",)),
+    "litemaas_secrets": Case(
+        renamed=("namespace: litemaas",), variables={"database_password": "of-somebody-else"}, changed=3
+    ),
     "litellm_key_check": Case(
         renamed=("virtkey-abc12", "guid: abc12", "granite-3-2-8b-instruct"),
         prepare=needs_keys,
