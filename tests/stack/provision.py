@@ -335,7 +335,7 @@ def install_litellm(settings: Settings, cache: Cache) -> LiteLLM:
 def write_engine_launcher(path: Path, node: Node, engine: Path) -> Path:
     """The executable that stands where Prisma expects its native engine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\nexec '{node.binary}' '{engine}/query-engine.mjs' \"$@\"\n")
+    path.write_text(f"#!/bin/sh\nQE_PARENT=$PPID exec '{node.binary}' '{engine}/query-engine.mjs' \"$@\"\n")
     path.chmod(0o755)
     return path
 

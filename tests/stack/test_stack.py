@@ -301,6 +301,17 @@ print(child.popen.pid, flush=True); time.sleep(60)
     assert gone([identity], 5)
 
 
+def test_a_query_engine_whose_proxy_is_gone_before_it_starts_ends(running: dict[str, str], tmp_path: Path) -> None:
+    chosen = stack_settings.Settings.from_env(stack_env(tmp_path, LITELLM_VERSION=running["LITELLM_VERSION"]))
+    litellm = provision.install_litellm(chosen, provision.Cache(chosen, progress.Events(sys.stderr)))
+    command = [litellm.node.binary, litellm.engine / "query-engine.mjs", "-p", str(processes.free_port())]
+    schema = str(litellm.venv / "prisma-schema" / "schema.prisma")
+    env = {"PRISMA_DML_PATH": schema, "DATABASE_URL": running["LITELLM_DSN"]}
+    for parent in ("1", str(os.getppid())):
+        done = subprocess.run(command, env={**env, "QE_PARENT": parent}, timeout=60, check=False, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def gone(identities: list[processes.Identity], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(identity.alive() for identity in identities):

@@ -309,6 +309,8 @@ function leave() {
 process.on('SIGINT', leave)
 process.on('SIGTERM', leave)
 
-// Never outlive the proxy that started us, however it ended.
-const parent = process.ppid
-setInterval(() => { if (process.ppid !== parent) process.exit(0) }, PARENT_CHECK_MS).unref()
+// Never outlive the proxy that started us, however it ended. The launcher says who it is: it may be gone before this runs.
+const parent = Number(process.env.QE_PARENT) || process.ppid
+const orphaned = () => process.ppid !== parent || parent === 1
+if (orphaned()) process.exit(0)
+setInterval(() => { if (orphaned()) process.exit(0) }, PARENT_CHECK_MS).unref()
