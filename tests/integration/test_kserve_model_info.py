@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, Rest
 from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import examples
 
 KSERVE = "/apis/serving.kserve.io/v1beta1/namespaces"
 READY = [{"type": "Ready", "status": "True"}]
@@ -143,3 +144,11 @@ def test_without_rights_it_says_which(
     assert "HTTP 403" in result["msg"]
     assert "The account needs list on inferenceservices.serving.kserve.io there" in result["msg"]
     assert token not in str(result)
+
+
+def test_the_examples_run(serve: Callable[..., None], runner: harness.Runner, namespace: str, prefix: str) -> None:
+    serve(f"{prefix}granite")
+    replaced = {"llm-hosting": namespace, "scope: kserve": f"scope: {prefix}kserve"}
+    env = {"K8S_AUTH_KUBECONFIG": runner.stack.variables["KUBECONFIG"]}
+    done = runner.playbook(examples("kserve_model_info", **replaced), env=env)
+    assert (done.rc, done.changed) == (0, 1), done.output

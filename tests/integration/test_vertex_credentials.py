@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import AI, CLAUDE, Lab, opened
+from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import AI, CLAUDE, Lab, examples, opened
 from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import Google, key_file
 
 
@@ -287,3 +287,17 @@ def test_a_key_is_neither_shown_nor_left_on_disk(lab: Lab) -> None:
     inside = key["private_key"].splitlines()[3]
     left = [path for path in lab.folder.rglob("*") if path.is_file() and inside in path.read_text(errors="replace")]
     assert left == [lab.folder / "given.json"]
+
+
+def test_the_examples_run(lab: Lab, prefix: str) -> None:
+    lab.file("litemaas-vertex-sa.json", key_file("rhdp-infra"))
+    lab.file("rhdp-vertex-app-sa.json", key_file("itpc-gcp-product-all-claude"))
+    replaced = {"namespace: litemaas": f"namespace: {lab.namespace}", "~/keys": str(lab.folder)}
+    play = examples("vertex_credentials", **replaced, **{"model_name: claude": f"model_name: {prefix}claude"})
+    # Those of the examples with a real address would be asked about keys that nobody has.
+    done = lab.runner.playbook(
+        play, env={**lab.environment, "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+    )
+    assert done.rc == 0, done.output
+    assert done.changed == 3, done.output
+    assert lab.mounts() == {str(Path(CLAUDE).parent): "vertex-claude-sa-key"}

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,21 @@ class Lab:
         path.touch(mode=0o600)
         path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
         return str(path)
+
+
+def examples(module: str, **replaced: str) -> str:
+    """A play of the examples in a module's documentation, with other words in the place of some."""
+    source = (harness.CHECKOUT / "plugins" / "modules" / f"{module}.py").read_text(encoding="utf-8")
+    text = next(
+        str(ast.literal_eval(node.value))
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "EXAMPLES"
+    )
+    for word, other in replaced.items():
+        assert word in text, word
+        text = text.replace(word, other)
+    tasks = textwrap.indent(text.strip(), "    ")
+    return f"- name: Examples\n  hosts: localhost\n  gather_facts: false\n  tasks:\n{tasks}\n"
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def project_problem(item: Wanted, projects: Mapping[str, Any]) -> str:
     if credentials.lstrip().startswith("{"):
         theirs, where = _project_of(credentials), "the key that it is given"
     else:
-        theirs, where = projects.get(credentials), credentials
+        theirs, where = str(projects.get(credentials) or ""), credentials
     if not theirs or theirs == project:
         return ""
     return (
