@@ -78,8 +78,13 @@ def migrate(litellm: provision.LiteLLM, dsn: str, folder: Path) -> None:
     """LiteLLM's tables and views, from the SQL that it ships."""
     connection = harness.connect(dsn)
     connection.autocommit = True
-    with connection, connection.cursor() as cursor:
-        cursor.execute("".join(path.read_text(encoding="utf-8") + "\n;\n" for path in litellm.migrations))
+    with connection.cursor() as cursor:
+        # Each by itself: an index that is made concurrently is one statement alone.
+        for path in litellm.migrations:
+            text = path.read_text(encoding="utf-8")
+            # Some hold nothing but a comment.
+            if any(line.strip() and not line.strip().startswith("--") for line in text.splitlines()):
+                cursor.execute(text)
     connection.close()
     stack_proxy.create_views(litellm, folder, dsn, folder / "views.log")
 

@@ -84,9 +84,11 @@ def test_texts_and_logos(table: Table, tmp_path: Path) -> None:
     assert (base64.b64decode(data), mime, enabled) == (SVG, "image/svg+xml", True)
     assert hashlib.sha256(PNG).hexdigest()[:16] in json.dumps(done["diff"])
     assert base64.b64encode(PNG).decode() not in json.dumps(done)
+    stamp = table.row("updated_at")
     again = table.brand(**options)
     assert not again.changed
     assert again["changes"] == []
+    assert table.row("updated_at") == stamp
 
 
 def test_what_is_left_out_stays_and_an_empty_one_goes(table: Table, tmp_path: Path) -> None:

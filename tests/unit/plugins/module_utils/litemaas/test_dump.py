@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import dump
 
 
@@ -96,3 +97,27 @@ def test_how_a_command_ended(status: bytes, words: str) -> None:
     with pytest.raises(dump.DumpError, match=words):
         dump._judge("Dump", status, "")
     dump._judge("Dump", b'{"status":"Success"}', "a warning")
+
+
+class Busy:
+    """An API server on which somebody else writes in between, once."""
+
+    def __init__(self) -> None:
+        self.version, self.data = 1, {"first": json.dumps({"time": "2026-01-01T00:00:00Z"})}
+
+    def find(self, _path: str, _rights: str) -> dict[str, Any]:
+        found = {"metadata": {"resourceVersion": str(self.version)}, "data": dict(self.data)}
+        if self.version == 1:
+            self.version, self.data["second"] = 2, json.dumps({"time": "2026-01-02T00:00:00Z"})
+        return found
+
+    def request(self, _method: str, _path: str, body: dict[str, Any], **_options: Any) -> None:
+        if body["metadata"].get("resourceVersion", str(self.version)) != str(self.version):
+            raise ClusterError("Write", "changed meanwhile", status=409)
+        self.data = body["data"]
+
+
+def test_a_record_of_somebody_else_is_not_lost() -> None:
+    server: Any = Busy()
+    dump.record(server, "ns", dump.Backup("2026-01-03T00:00:00Z", "here", [], manifest="/b/third.json"))
+    assert server.data.keys() == {"first", "second", "third"}
