@@ -101,7 +101,7 @@ class Replica(stack_proxy.Proxy):
         file.write_text(self.config, encoding="utf-8")
         program = self._litellm.venv / "bin"
         # The image's own way: --config and --port, the rest from the environment.
-        command = [program / "python", program / "litellm", "--config", file, "--host", "127.0.0.1"]
+        command: list[str | Path] = [program / "python", program / "litellm", "--config", file, "--host", "127.0.0.1"]
         self.child = processes.start(
             self.name, [*command, "--port", str(self.port)], log=self._log, env=self._env, cwd=self._folder
         )
