@@ -94,7 +94,7 @@ EXAMPLES = r"""
 - name: All databases of the deployment, before an upgrade
   rhpds.litemaas.litemaas_database_dump:
     namespace: litemaas
-    dest: /var/backups/litemaas
+    dest: "{{ backup_dir }}"
     images:
       litellm: quay.io/rh-aiservices-bu/litellm-non-root:main-v1.81.0-stable-custom
   register: backup
@@ -103,7 +103,7 @@ EXAMPLES = r"""
   rhpds.litemaas.litemaas_database_dump:
     dsn: "{{ litellm_dsn }}"
     namespace: litemaas
-    dest: /var/backups/litemaas
+    dest: "{{ backup_dir }}"
 """
 
 RETURN = r"""

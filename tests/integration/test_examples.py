@@ -49,6 +49,12 @@ def needs_database(runner: harness.Runner, _rename: Callable[[str], str], namesp
     namespace.secret("litemaas-db", DATABASE_URL=namespace.inside(runner.stack.litellm_dsn))
 
 
+def needs_logo(runner: harness.Runner, _rename: Callable[[str], str], _namespace: Namespace) -> None:
+    """A logo beside the playbook."""
+    (runner.folder / "files").mkdir()
+    (runner.folder / "files" / "logo.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
+
+
 def needs_workloads(_runner: harness.Runner, _rename: Callable[[str], str], namespace: Namespace) -> None:
     """A deployment as another program than ours makes it."""
     for name in ("litellm", "litellm-backend", "litellm-frontend"):
@@ -75,6 +81,18 @@ class Case:
 CASES = {
     "k8s_rollout_status": Case(renamed=("namespace: litemaas",), prepare=needs_workloads),
     "litemaas_adopt": Case(renamed=("namespace: litemaas",), prepare=needs_workloads, changed=2),
+    "litemaas_branding": Case(
+        prepare=needs_logo, variables={"litemaas_dsn": "{{ lookup('env', 'LITEMAAS_DSN') }}"}, changed=2
+    ),
+    "litemaas_database_dump": Case(
+        renamed=("namespace: litemaas",),
+        prepare=needs_database,
+        variables={
+            "litellm_dsn": "{{ lookup('env', 'LITELLM_DSN') }}",
+            "backup_dir": "{{ playbook_dir }}/backups",
+        },
+        changed=2,
+    ),
     "litemaas_cluster_info": Case(renamed=("namespace: litemaas",)),
     "litemaas_secrets": Case(
         renamed=("namespace: litemaas",), variables={"database_password": "of-somebody-else"}, changed=3
