@@ -66,7 +66,9 @@ def page_substitutions(texts: Mapping[str, str], title: str = "") -> dict[str, l
         lines.append(f"s|{SPECIAL.sub(ESCAPED, old)}|{_replacement(new)}|g")
     for text in [title, *texts.keys(), *texts.values()]:
         if UNUSABLE.search(text):
-            problems.append(f"{text!r} holds quotes, a backslash, a tag or a line break, which a page's script can't hold")
+            problems.append(
+                f"{text!r} holds quotes, a backslash, a tag or a line break, which a page's script can't hold"
+            )
     if "" in texts:
         problems.append("an empty text can't be replaced")
     return {"lines": lines, "problems": problems}

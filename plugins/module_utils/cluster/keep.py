@@ -176,7 +176,10 @@ def _keep_data_folder(wanted: Definition, there: Mapping[str, Any], ours: str, t
     for container in containers:
         mounts = container.get("volumeMounts") or []
         found = [
-            (one, mount) for one in live_containers for mount in one.get("volumeMounts") or [] if mount["name"] == theirs
+            (one, mount)
+            for one in live_containers
+            for mount in one.get("volumeMounts") or []
+            if mount["name"] == theirs
         ]
         if not any(mount["name"] == ours for mount in mounts) or not found:
             continue
