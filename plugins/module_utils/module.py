@@ -74,20 +74,17 @@ class LiteMaaSModule(AnsibleModule):
     def setting(self, option: str) -> str | None:
         """What is given wins; what is not is looked up in the cluster, where the options name a namespace.
 
-        An optional one that is given as an empty text is none, and not looked up.
-
         Raises:
             BadOption: it is needed, and there is nowhere to look.
             ClusterError: it could not be found.
         """
         given: str | None = self.params.get(option)
-        needed = option in discover.NEEDED
-        if given or (given is not None and not needed):
+        if given:
             return given
         if self.place is None:
-            if needed:
+            if option in discover.NEEDED:
                 raise BadOption(option, *discover.NOT_SET)
-            return None
+            return given
         found = self.place.find(option)
         if found and option != "litellm_url" and not _is_placeholder(found):
             self.no_log_values.add(found)

@@ -4,8 +4,8 @@
 
 """A LiteMaaS in a namespace of the stack's cluster: its objects are there, its pods' ports lead to the stack's servers.
 
-The API server is a real one, and so are its rights. A Route's host resolves nowhere, so LiteLLM's address is an Ingress's:
-without a host, that is its load balancer's, with the port that this one has.
+The API server is a real one, and so are its rights. A Route's host resolves nowhere, so LiteLLM's address is that of an
+Ingress without a host: its load balancer's, with the port that this one has.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class Namespace:
         marks |= {f"fakenode/{key.replace('_', '-')}": value for key, value in annotations.items()}
         ports = [{"name": "postgresql", "containerPort": 5432, "protocol": "TCP"}]
         containers = [{"name": "postgresql", "image": "postgres", "ports": ports, "env": list(env)}]
-        self.create("v1", "Pod", name, labels={"app": app}, annotations=marks, spec={"containers": containers})
+        # A namespace's own account gets its token some time after the namespace.
+        spec = {"containers": containers, "automountServiceAccountToken": False}
+        self.create("v1", "Pod", name, labels={"app": app}, annotations=marks, spec=spec)
         if wait:
             self.ready(name)
 

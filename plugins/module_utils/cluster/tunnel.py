@@ -7,15 +7,19 @@
 Connections arrive in the pod from its own loopback address, which PostgreSQL's images let in without a password. So the
 near end is a Unix socket in a folder of our own, not a port that any local user could connect to.
 
-The Python client's own port-forward is not used but for its connection: its thread ends with a traceback, and leaves the
-near end open for ever, when the API server drops the connection.
+It is carried by a process of its own, a child that ends with us: psycopg2 holds Python's lock while COPY waits for room
+to write, and a thread would wait for that lock for ever. The Python client's own port-forward is not used: when the API
+server drops the connection, its thread ends with a traceback and leaves the near end open.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 import select
+import signal
 import socket
 import tempfile
 import threading
@@ -57,30 +61,59 @@ class PodPort:
     def __init__(self, api: Any, namespace: str, pod: str, port: int = PORT) -> None:
         self.api, self.namespace, self.pod, self.port = api, namespace, pod, port
         self.name = f"pod {namespace}/{pod}"
-        #: What went wrong with the last connection, where it didn't end by itself.
-        self.trouble = ""
         self._connecting = threading.Lock()
-        self._near: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._ended = False
+        #: To the other process. It hears of our end, and tells us of troubles.
+        self._line: socket.socket | None = None
+        self._told = b""
 
     @contextmanager
     def opened(self) -> Iterator[str]:
         """Gives the folder of the Unix socket, for libpq's ``host``; open until the end of the block."""
+        library("kubernetes.stream")  # not by each child anew; an error is ours to raise
         with tempfile.TemporaryDirectory(prefix="rhpds-") as folder, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(Path(folder) / f".s.PGSQL.{self.port}"))
             listener.listen()
-            self._start(self._serve, listener)
+            ours, theirs = socket.socketpair()
+            child = os.fork()
+            if not child:
+                try:
+                    ours.close()
+                    self._line = theirs
+                    threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+                    theirs.recv(1)  # nothing ever comes, but the end
+                finally:
+                    os._exit(0)
+            theirs.close()
+            self._line, self._told = ours, b""
             try:
                 yield folder
             finally:
-                self._ended = True
-                # close() alone would leave the other threads in accept() and recv().
-                for one in (listener, *self._near):
-                    _end(one)
-                for thread in self._threads:
-                    # A minute is more than any of them may wait for the API server.
-                    thread.join(2 * TIMEOUT)
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                self._hear()
+                ours.close()
+                self._line = None
+
+    @property
+    def trouble(self) -> str:
+        """What went wrong with the last connection that didn't end by itself."""
+        return self._last()[0]
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, where that is known."""
+        return self._last()[1]
+
+    def _last(self) -> tuple[str, str]:
+        self._hear()
+        lines = self._told.splitlines()
+        return tuple(json.loads(lines[-1])) if lines else ("", "")
+
+    def _hear(self) -> None:
+        if self._line is not None:
+            with suppress(BlockingIOError):
+                while heard := self._line.recv(CHUNK, socket.MSG_DONTWAIT):
+                    self._told += heard
 
     def environment(self, *names: str) -> dict[str, str]:
         """Variables of the pod's containers, those out of Secrets too. Raises ClusterError."""
@@ -107,47 +140,33 @@ class PodPort:
             answer = read(name, self.namespace, _preload_content=False, _request_timeout=TIMEOUT)
             return dict(json.loads(answer.data))
 
-    # ---- below: threads; one that takes connections, and one for each of them ----
-
-    def _start(self, target: Any, *arguments: Any) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    # ---- below: in the other process; one thread that takes connections, and one for each of them ----
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
-            try:
-                near, _address = listener.accept()
-            except OSError:
-                return
-            self._near.add(near)
-            self._start(self._forward, near)
+            near, _address = listener.accept()
+            threading.Thread(target=self._forward, args=(near,), daemon=True).start()
 
     def _forward(self, near: socket.socket) -> None:
-        try:
-            with near:
+        with near:
+            trouble, way_on = self._carried(near)
+            if trouble and self._line is not None:
+                line = json.dumps([f"Forward port {self.port} of {self.name}: {trouble}", way_on])
                 # Before the near end hears of it: the words are there when the connection fails.
-                self._note(self._carried(near))
-                _end(near)
-        finally:
-            self._near.discard(near)
+                self._line.sendall(f"{line}\n".encode())
 
-    def _note(self, trouble: str) -> None:
-        if trouble and not self._ended:
-            self.trouble = f"Forward port {self.port} of {self.name}: {trouble}"
-
-    def _carried(self, near: socket.socket) -> str:
-        """Carries a connection to its end; what went wrong, if anything."""
+    def _carried(self, near: socket.socket) -> tuple[str, str]:
+        """Carries a connection to its end; what went wrong, if anything, and what to do."""
         try:
             far = self._connection()
         except ClusterError as failure:
-            return f"{failure.words}. {failure.advice}".rstrip(". ")
+            return failure.words, failure.advice
         try:
-            return _carry(near, far)
+            return _carry(near, far), ""
         except Exception as failure:
             if not is_from_cluster(failure):
                 raise
-            return f"the connection to the API server was lost ({words(failure)})"
+            return f"the connection to the API server was lost ({words(failure)})", ""
         finally:
             with suppress(Exception):
                 far.close(timeout=1)
@@ -165,10 +184,23 @@ class PodPort:
         except Exception as failure:
             if not is_from_cluster(failure):
                 raise
-            raise ClusterError("Connect", words(failure), advice(failure, RIGHTS)) from None
+            raise _refused(failure) from None
         # Of one frame, or of one write. Silence between two is waited for elsewhere.
         far.settimeout(2 * TIMEOUT)
         return far
+
+
+def _refused(failure: Exception) -> ClusterError:
+    """Why a connection could not be made. The client has the API server's answer within its words alone."""
+    text = str(getattr(failure, "reason", ""))
+    answer = re.search(r"Handshake status (\d+)", text)
+    if not answer:
+        return ClusterError("Connect", words(failure), advice(failure, RIGHTS))
+    message = re.search(r'"message":"((?:[^"\\]|\\.)*)"', text)
+    said = json.loads(f'"{message[1]}"') if message else text[answer.end() :].partition("-+-")[0].strip()
+    status = int(answer[1])
+    way_on = f"The account needs {RIGHTS} there" if status == 403 else "Check the pod, and the account"
+    return ClusterError("Connect", f"HTTP {status}: {said}", way_on, status)
 
 
 def _carry(near: socket.socket, far: Any) -> str:
@@ -223,8 +255,3 @@ def _received(near: socket.socket) -> bytes:
     with suppress(OSError):
         return near.recv(CHUNK)
     return b""
-
-
-def _end(one: socket.socket) -> None:
-    with suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)
