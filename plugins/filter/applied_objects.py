@@ -69,7 +69,7 @@ def applied_objects(results: Iterable[Mapping[str, Any]], manager: str = "rhpds.
         if not isinstance(body, Mapping):
             continue
         # One definition alone is not in a list.
-        for one in body["results"] if "results" in body else [result]:
+        for one in body.get("results", [result]):
             what = one.get("result") or {}
             if not what.get("kind"):
                 continue

@@ -66,8 +66,10 @@ def connection_sum(sizes: Mapping[str, int]) -> dict[str, Any]:
     """See the documentation above."""
     litellm = (sizes["litellm_replicas"] + SURGE) * sizes["litellm_workers"] * sizes["litellm_limit"]
     parts = [
-        f"LiteLLM ({sizes['litellm_replicas']} + {SURGE} while it is rolled out) x {sizes['litellm_workers']} workers"
-        f" x {sizes['litellm_limit']} connections = {litellm}"
+        (
+            f"LiteLLM ({sizes['litellm_replicas']} + {SURGE} while it is rolled out) x {sizes['litellm_workers']} workers"
+            f" x {sizes['litellm_limit']} connections = {litellm}"
+        )
     ]
     backend = 0
     if sizes["backend_replicas"]:

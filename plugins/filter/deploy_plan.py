@@ -115,7 +115,7 @@ def deploy_plan(
 ) -> dict[str, Any]:
     """See the documentation above."""
     plan: dict[str, Any] = {"steps": {}, "names": [], "kept": [], "left_out": []}
-    there = {**dict.fromkeys(jobs, {}), **live}
+    there: dict[str, Mapping[str, Any]] = {**{job: {} for job in jobs}, **live}
     known = {}
     for step, definitions in steps.items():
         found = installable(definitions, api_versions)

@@ -29,7 +29,7 @@ options:
 EXAMPLES = r"""
 - name: Is it an upgrade
   ansible.builtin.debug:
-    msg: "{{ 'quay.io/x/litellm:main-v1.81.0-stable-custom' | rhpds.litemaas.tag_change('main-v1.85.0-stable-custom') }}"
+    msg: "{{ 'quay.io/x/litellm:main-v1.81.0-stable' | rhpds.litemaas.tag_change('main-v1.85.0-stable') }}"
 # => "upgrade"
 """
 

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a deploy leaves as it is in the cluster, though its templates say something else. Pure: definitions in, definitions out.
+"""What a deploy leaves as it is in the cluster, though its templates say something else. Pure: definitions in and out.
 
-Three reasons: somebody else changed it since (docs/decisions/0012), it can't be changed, or changing it would lose data.
+Three reasons: somebody else changed it since (docs/decisions/0012), it can't be changed, or changing it would lose
+data.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _remember(wanted: Definition) -> None:
 
 def _remembered(there: Mapping[str, Any]) -> dict[str, Any] | None:
     """What we applied last; None where somebody else made the workload."""
-    with suppress(ValueError, TypeError):
+    with suppress(KeyError, ValueError, TypeError):
         found = json.loads((there["metadata"].get("annotations") or {})[APPLIED])
         if isinstance(found, dict):
             return found
