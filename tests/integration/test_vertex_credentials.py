@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import AI, CLAUDE, Lab, examples, opened
 from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import Google, key_file
@@ -301,3 +302,62 @@ def test_the_examples_run(lab: Lab, prefix: str) -> None:
     assert done.rc == 0, done.output
     assert done.changed == 3, done.output
     assert lab.mounts() == {str(Path(CLAUDE).parent): "vertex-claude-sa-key"}
+
+
+def test_a_rollout_that_hangs_says_what_is_done_already_and_the_next_run_goes_on(lab: Lab) -> None:
+    hold = {"spec": {"template": {"metadata": {"annotations": {"fakenode/hold": "true"}}}}}
+    lab.patch(hold)
+    one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra")}
+    result = lab.run(**one, wait_timeout=5)
+    assert result.failed
+    assert "Deployment/litellm" in result["msg"] and "pod litellm-" in result["msg"].lower()
+    assert "By then Secret vertex-ai-sa-key was written, Deployment litellm was changed" in result["msg"]
+    assert lab.mounts() == {str(Path(AI).parent): "vertex-ai-sa-key"}
+    # What is ready still serves, without the key: it isn't said to be in place.
+    lab.patch({"spec": {"template": {"metadata": {"annotations": {"fakenode/hold": None}}}}})
+    again = lab.run(**one)
+    assert not again.failed and not again.changed, again["msg"]
+    assert len(again["results"][0]["verified_pods"]) == 2
+
+
+READ = {"apiGroups": ["", "apps"], "resources": ["secrets", "deployments", "pods"], "verbs": ["get", "list"]}
+EXEC = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "get"]}
+SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "patch"]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "missing"),
+    [
+        ([EXEC], "get and patch on deployments.apps"),
+        ([READ, SECRETS], "create and get on pods/exec"),
+        ([READ, EXEC], "create and patch on secrets"),
+        ([READ, EXEC, SECRETS], "get and patch on deployments.apps"),
+    ],
+)
+def test_missing_rights_are_named_before_anything_is_written(
+    lab: Lab, rules: list[dict[str, list[str]]], missing: str
+) -> None:
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{lab.namespace}"
+    lab.rest.request("POST", f"{rbac}/roles", {"metadata": {"name": "some"}, "rules": rules})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "some"}
+    subjects = [{"kind": "ServiceAccount", "name": "some", "namespace": lab.namespace}]
+    binding = {"metadata": {"name": "some"}, "roleRef": reference, "subjects": subjects}
+    lab.rest.request("POST", f"{rbac}/rolebindings", binding)
+    lab.rest.request("POST", lab.path("serviceaccounts", ""), {"metadata": {"name": "some"}})
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = lab.rest.request("POST", lab.path("serviceaccounts", "some/token"), review)["status"]["token"]
+    host = Cluster(kubeconfig=lab.environment["K8S_AUTH_KUBECONFIG"]).client().configuration.host
+    one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra")}
+    args = {"namespace": lab.namespace, "probe": "skip", "host": host, "api_key": token, "validate_certs": False}
+    result = lab.runner.module("vertex_credentials", {**args, **one})
+    assert result.failed
+    assert f"needs {missing} there" in result["msg"], result["msg"]
+    assert token not in str(result)
+    assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
+    assert lab.mounts() == {}
+
+
+def test_a_strategy_that_stops_all_pods_is_warned_about(lab: Lab) -> None:
+    lab.patch({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}})
+    result = lab.run(secret="vertex-ai-sa-key", path=AI, content=key_file("rhdp-infra"))
+    assert "calls may fail during the rollout" in str(result["warnings"])

@@ -6,9 +6,9 @@
 
 What shaped it:
 
-- The predictor's Service is the address inside the cluster. OpenShift AI makes it headless, so that the container's port
-  (8080, or 8443 of the proxy that checks tokens) is the one to call; before KServe 0.15 ``status.address.url`` left that
-  out (kserve/kserve#4998), and in raw mode named a Service that isn't there (kserve/kserve#2829).
+- The predictor's Service is the address inside the cluster. OpenShift AI makes it headless, so that the container's
+  port (8080, or 8443 of the proxy that checks tokens) is the one to call. ``status.address.url`` left that out for long
+  (kserve/kserve#4998), and in raw mode named a Service that isn't there (kserve/kserve#2829).
 - The model is called by the name that vLLM serves it under: ``--served-model-name``, in the InferenceService or in its
   ServingRuntime, where ``{{.Name}}`` is the InferenceService's name.
 """

@@ -7,8 +7,8 @@
 All is read and checked first. One item that can't be done keeps the whole call from writing anything: the items share
 one Deployment, and with it one rollout.
 
-LiteLLM reads a key's file at the first call and keeps what it made of it, by path, until it stops (seen on 1.81.14). A new
-key therefore needs new pods: a checksum in the pod template makes Kubernetes start them, one after the other.
+LiteLLM reads a key's file at the first call and keeps what it made of it, by path, until it stops (seen on 1.81.14). A
+new key therefore needs new pods: a checksum in the pod template makes Kubernetes start them, one after the other.
 """
 
 from __future__ import annotations
@@ -397,6 +397,7 @@ class Credentials:
                 "Deploy LiteMaaS first (rhpds.litemaas.deploy_litemaas_ha), or name it with deployment. Nothing was"
                 " written",
             )
+        self._rehearse(present)
         done: list[str] = []
         try:
             for item in present:
@@ -423,7 +424,40 @@ class Credentials:
                 failure.status,
             ) from None
 
-    def _write_secret(self, item: Credential) -> None:
+    def _rehearse(self, present: Sequence[Credential]) -> None:
+        """Let the API server try all that will be written, without writing it: rights, and what it finds invalid.
+
+        Raises:
+            ClusterError: it refuses.
+        """
+        if present and self.settings.wait and self.settings.verify and not self._may_exec():
+            raise ClusterError(
+                f"Run a command in pods of {self.settings.namespace}",
+                "the account may not",
+                "It needs create and get on pods/exec there, to compare the keys in the pods; verify: false goes"
+                " without. Nothing was written",
+                403,
+            )
+        for item in present:
+            if item.data != item.stored:
+                self._write_secret(item, dry_run=True)
+        self._write_deployment(dry_run=True)
+
+    def _may_exec(self) -> bool:
+        # Older clusters ask for get, as the connection begins with a GET, newer ones for create.
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        for verb in ("create", "get"):
+            asked = {"namespace": self.settings.namespace, "verb": verb, "resource": "pods", "subresource": "exec"}
+            review = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": asked},
+            }
+            if self.rest.request("POST", path, review).get("status", {}).get("allowed"):
+                return True
+        return False
+
+    def _write_secret(self, item: Credential, *, dry_run: bool = False) -> None:
         metadata: dict[str, Any] = {"name": item.secret}
         if item.found is None or item.is_ours:
             metadata |= {"labels": LABELS, "annotations": {MADE: MADE_BY}}
@@ -435,34 +469,38 @@ class Credentials:
         }
         if item.found is None:
             body["type"] = "Opaque"
-        item.found = self._apply(f"{self._secrets}/{item.secret}", body, "create and patch on secrets")
+        answer = self._apply(f"{self._secrets}/{item.secret}", body, "create and patch on secrets", dry_run)
+        item.found = item.found if dry_run else answer
 
-    def _apply(self, path: str, body: dict[str, Any], rights: str) -> dict[str, Any]:
+    def _apply(self, path: str, body: dict[str, Any], rights: str, dry_run: bool) -> dict[str, Any]:
         return self.rest.request(
             "PATCH",
             path,
             body,
-            query={"fieldManager": mounts.MANAGER, "force": "true"},
+            query={"fieldManager": mounts.MANAGER, "force": "true", **_dry(dry_run)},
             content_type=mounts.APPLY,
             rights=rights,
         )
 
-    def _write_deployment(self) -> bool:
+    def _write_deployment(self, *, dry_run: bool = False) -> bool:
         wanted, workload = self.wanted, self.workload
         if workload is None:
             return False
         removal = workload.removal(wanted)
-        applies = bool(wanted.mounts or wanted.fallback)
+        applies = bool(wanted.mounts)
         if removal is not None:
             # First: what is to go and what comes may be in each other's way.
-            query = {"fieldManager": mounts.MANAGER}
+            query = {"fieldManager": mounts.MANAGER, **_dry(dry_run)}
             answer = self.rest.request(
                 "PATCH", self._deployment, removal, query=query, content_type=mounts.MERGE, rights=mounts.RIGHTS
             )
-            self.workload = workload = mounts.Workload(answer, self.settings.container)
+            workload = mounts.Workload(answer, self.settings.container)
         if applies:
-            answer = self._apply(self._deployment, workload.applied(wanted), mounts.RIGHTS)
-            self.workload = mounts.Workload(answer, self.settings.container)
+            answer = self._apply(self._deployment, workload.applied(wanted), mounts.RIGHTS, dry_run)
+            workload = mounts.Workload(answer, self.settings.container)
+        if dry_run:
+            return applies or removal is not None
+        self.workload = workload
         if (applies or removal is not None) and workload.interrupts:
             self.warnings.append(
                 f"Deployment {workload.name}: calls may fail during the rollout, as {workload.interrupts}"
@@ -519,6 +557,10 @@ class Credentials:
             "probe": {"outcome": item.probe.outcome, "reason": item.probe.reason} if item.probe else {},
             "verified_pods": item.pods,
         }
+
+
+def _dry(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
 
 
 def _listed(value: Any) -> list[Any]:
