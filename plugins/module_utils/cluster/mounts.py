@@ -340,7 +340,7 @@ def _hash(cluster: Cluster, namespace: str, pod: str, container: str, path: str)
 
 
 def run(cluster: Cluster, namespace: str, pod: str, container: str, command: Sequence[str]) -> tuple[int, str, str]:
-    """Run a command in a container: exit code (-1 where it could not be started), output, errors. Raises ClusterError."""
+    """Run a command in a container: exit code (-1 where it did not start), output, errors. Raises ClusterError."""
     stream = library("kubernetes.stream")
     with spoken(f"Run {command[0]} in pod {namespace}/{pod}", "create and get on pods/exec"):
         channel = stream.stream(
