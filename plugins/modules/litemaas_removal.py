@@ -15,7 +15,8 @@ description:
   - With O(scope=everything) that is the whole deployment, with the OAuthClient outside of the namespace. The namespace
     goes too where P(rhpds.litemaas.ocp4_workload_litemaas#role) made it and nothing of somebody else's is in it.
   - With O(scope=leftovers) it is what an earlier deploy applied and O(wanted) doesn't name, such as the Routes of an
-    earlier prefix. Secrets and volumes stay then, whatever is wanted, and so does a Job that is at work.
+    earlier prefix, or the OAuthClient of a login that is switched off, where the account may list OAuthClients. Secrets
+    and volumes stay then, whatever is wanted, and so does a Job that is at work.
   - With O(scope=failed_jobs) it is the Jobs of an earlier deploy that failed, as a Job can't be run again. The
     others are in RV(kept).
   - What nobody marked stays, unless O(obsolete) names it.

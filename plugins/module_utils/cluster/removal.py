@@ -133,6 +133,7 @@ class Removal:
             and not one.body["metadata"].get("ownerReferences")
             and ((one.ours and one.from_deploy) or one.shown in obsolete)
         ]
+        going += [one for one in self._outside_if_readable() if one.shown not in wanted]
         self._remove(going)
         return Outcome([one.shown for one in going])
 
@@ -180,6 +181,15 @@ class Removal:
             Found("OAuthClient", item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
             for item in (answer or {}).get("items") or []
         ]
+
+    def _outside_if_readable(self) -> list[Found]:
+        """The same; nothing where the account may not list it, as a deploy without that login needs no such right."""
+        try:
+            return self._outside()
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            return []
 
     def _all(self, kinds: Iterable[str]) -> list[Found]:
         found = []
