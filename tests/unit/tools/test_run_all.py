@@ -107,3 +107,18 @@ def test_molecule_has_a_second_try(
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == f"0 passed, {0 if works == 2 else 2} failed"
     assert (f"failed, and passed when run again by itself: molecule (LiteLLM {version})" in told) == (works == 2)
+
+
+def test_scenarios_of_a_cluster_run_with_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tmp_path / "make"
+    make.write_text(f'#!/bin/sh\necho "$2 $LITELLM_VERSION $ARGS" >> {tmp_path}/steps\n')
+    make.chmod(0o755)
+    monkeypatch.setenv("MAKE", str(make))
+    run = run_all.Run()
+    for version in run_all.VERSIONS:
+        run.version(version)
+    molecule = [line.split(None, 2) for line in (tmp_path / "steps").read_text().splitlines() if "molecule" in line]
+    first, second = run_all.VERSIONS
+    assert molecule == [["molecule", first], ["molecule", second, run_all.ANY_LITELLM]]
+    scenarios = run_all.ANY_LITELLM.replace("--scenario-name", "").split()
+    assert all((run_all.CHECKOUT / "extensions" / "molecule" / name / "molecule.yml").is_file() for name in scenarios)
