@@ -59,6 +59,13 @@ class Namespace:
         body = {"apiVersion": version, "kind": kind, "metadata": meta, **fields}
         return self._kind(version, kind).create(body=body, namespace=self.name)
 
+    def status(self, version: str, kind: str, name: str, status: dict[str, Any]) -> None:
+        """What a controller would say of an object."""
+        body = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "status": status}
+        self._kind(version, kind).status.patch(
+            body=body, namespace=self.name, content_type="application/merge-patch+json"
+        )
+
     def delete(self, version: str, kind: str, name: str) -> None:
         self._kind(version, kind).delete(name=name, namespace=self.name)
 

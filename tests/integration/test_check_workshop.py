@@ -252,7 +252,7 @@ def test_what_cannot_be_checked(run_playbook: Any, run_module: Any, tmp_path: Pa
         "is not a list of key_alias and key": {"src": str(handout)},
         "No such file": {"src": str(tmp_path / "none")},
         "valid_for: 'soon' is not a duration": {"src": str(handout), "valid_for": "soon"},
-        "litellm_master_key is needed": {"guid": guid},
+        "litellm_master_key is not set. Give it, or namespace": {"guid": guid},
         "one of the following is required": {},
     }
     for text, args in refused.items():

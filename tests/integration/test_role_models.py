@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration.cluster import Namespace
 from ansible_collections.rhpds.litemaas.tests.stack.faults import FaultProxy
 
 PLAYBOOK = "rhpds.litemaas.manage_models"
@@ -314,9 +315,12 @@ def test_without_a_backend(role: Any, item: Any, litellm: harness.LiteLLM, stack
 @pytest.mark.parametrize(
     ("items", "options", "text"),
     [
-        (1, {"env": {"LITEMAAS_DSN": ""}}, "litemaas_dsn is not set"),
-        (1, {"env": {"LITELLM_URL": ""}}, "litellm_url is not set"),
-        (1, {"env": {"LITELLM_MASTER_KEY": ""}}, "litellm_master_key is not set"),
+        (1, {"env": {"LITEMAAS_DSN": ""}, "namespace": ""}, "litemaas_dsn is not set"),
+        (1, {"env": {"LITEMAAS_DSN": ""}}, "or give litemaas_dsn"),
+        (1, {"env": {"LITELLM_URL": ""}, "namespace": ""}, "litellm_url is not set"),
+        (1, {"env": {"LITELLM_URL": ""}}, "or give litellm_url"),
+        (1, {"env": {"LITELLM_MASTER_KEY": ""}, "namespace": ""}, "litellm_master_key is not set"),
+        (1, {"env": {"LITELLM_MASTER_KEY": ""}}, "or give litellm_master_key"),
         (0, {}, "list is empty and ocp4_workload_litemaas_models_sync_from_litellm is false"),
         (0, {"sync_from_litellm": True, "backend_enabled": False}, "there is nothing to bring in line"),
         (1, {"litellm_url": "http://127.0.0.1:9", "retry_count": 0}, "127.0.0.1:9"),
@@ -384,3 +388,32 @@ def test_tasks_do_not_grow_with_the_list(role: Any, item: Any) -> None:
     many = role([item(f"n{number}") for number in range(30)])
     assert many.rc == 0, many.output
     assert one.stats["localhost"] == many.stats["localhost"]
+
+
+def test_what_gitops_deployed_is_registered(
+    role: Any, litellm: harness.LiteLLM, namespace: Namespace, stack: harness.Stack, prefix: str
+) -> None:
+    """With what the list says of it; what isn't ready now is not pruned."""
+    for name, ready in (("plain", True), ("described", True), ("late", False)):
+        predictor = {"model": {"modelFormat": {"name": "vLLM"}, "args": ["--max-model-len=4096"]}}
+        kind = ("serving.kserve.io/v1beta1", "InferenceService", prefix + name)
+        namespace.create(*kind, spec={"predictor": predictor})
+        if ready:
+            url = f"http://{prefix}{name}-predictor.{namespace.name}.svc.cluster.local"
+            status = {"url": url, "conditions": [{"type": "Ready", "status": "True"}]}
+            namespace.status(*kind, {**status, "address": {"url": url}})
+    options = {"kserve_namespaces": [namespace.name], "cluster": {"kubeconfig": stack.variables["KUBECONFIG"]}}
+    listed = [{"model_name": f"{prefix}described", "display_name": "Described", "rpm": 7}]
+    done = role(listed, **options)
+    assert done.rc == 0, done.output
+    made = {one["model_name"][len(prefix) :]: one for one in litellm.models(prefix)}
+    assert set(made) == {"plain", "described"}
+    assert f"{prefix}described-predictor" in made["described"]["litellm_params"]["api_base"]
+    assert made["described"]["litellm_params"]["rpm"] == 7 and "rpm" not in made["plain"]["litellm_params"]
+    found = rows(stack.litemaas_dsn, prefix)
+    assert found["described"]["name"] == "Described" and "plain" in found
+    assert role(listed, **options).changed == 0
+    pruned = role(listed, prune=True, **options)
+    assert pruned.rc and f"not ready now: {prefix}late" in pruned.output, pruned.output
+    gone = role([], ACTION="destroy", **options)
+    assert gone.rc == 0 and not litellm.models(prefix), gone.output
