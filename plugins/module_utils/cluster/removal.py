@@ -138,11 +138,11 @@ class Removal:
         return Outcome([one.shown for one in going])
 
     def failed_jobs(self) -> Outcome:
-        """Removes Jobs of a deploy that failed, as a Job can't be run again; keeps the others. Raises ClusterError."""
-        jobs = [one for one in self._all(["Job"]) if one.ours and one.from_deploy]
-        failed = [one for one in jobs if one.ended() == "Failed"]
+        """Removes Jobs of a deploy that failed, as a Job can't be run again; names the rest. Raises ClusterError."""
+        ours = [one for one in self._all(KINDS) if one.ours]
+        failed = [one for one in ours if one.from_deploy and one.ended() == "Failed"]
         self._remove(failed)
-        return Outcome([one.shown for one in failed], [one.shown for one in jobs if one not in failed])
+        return Outcome([one.shown for one in failed], [one.shown for one in ours if one not in failed])
 
     def everything(self, keep_volume: bool = False) -> Outcome:
         """Removes all that is ours, and the namespace where we made it and nobody else uses it. Raises ClusterError."""
