@@ -648,7 +648,7 @@ def _deployment(
     images = {part: image_of(one, PARTS[part][2]) for part, one in parts.items() if one}
     kind, databases = layout(values.get(secrets.DATABASE, {}))
     ours = bool(mine) and all(is_ours(one) for one in mine.values())
-    salt = secrets.SALT in values.get(secrets.LITELLM, {}) or secrets.SALT in running
+    salt = secrets.SALT in values.get(secrets.LITELLM, {}) or bool(running.get(secrets.SALT))
     return {
         "exists": bool(mine),
         "ours": ours,

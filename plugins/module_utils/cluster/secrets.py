@@ -173,7 +173,7 @@ def lost(found: Values, running: Mapping[str, str], given: Iterable[str], volume
 
     Args:
         found: usable values, Secret → key → value.
-        running: variables that the LiteLLM Deployment that is there gets from elsewhere; {} where there is none.
+        running: see :func:`running_values`; {} where there is no deployment.
         given: names of what will be given: ``password``, ``master_key``, ``salt_key``.
         volumes: names of the database's volume claims; none of a database that is somebody else's.
     """
@@ -189,12 +189,18 @@ def lost(found: Values, running: Mapping[str, str], given: Iterable[str], volume
             " if its data may go"
         )
     keys = found.get(LITELLM, {})
-    has = {MASTER, SALT} & (keys.keys() | running.keys())
+    has = {name for name in (MASTER, SALT) if keys.get(name) or running.get(name)}
     if (volumes or running) and not has and not given & {"master_key", "salt_key"}:
         sentences.append(
             f"Secret {LITELLM} has neither a usable {MASTER} nor a {SALT}, {there}: the credentials of its models are"
             " encrypted with one of them, and would be lost with a new one. Restore the Secret from its backup, or give"
             " the old salt_key, or master_key where no salt key was set"
+        )
+    elif running.get(SALT) == "" and not keys.get(SALT) and "salt_key" not in given:
+        sentences.append(
+            f"Secret {LITELLM} has no usable {SALT}, though LiteLLM is deployed with one: the credentials of its models"
+            " are encrypted with it, and not with the master key. Restore the Secret from its backup, or give the old"
+            f" salt_key; a pod that was started with it still has it (printenv {SALT})"
         )
     return sentences
 
@@ -380,7 +386,10 @@ def checksums(values: Values) -> dict[str, str]:
 
 
 def running_values(client: Rest, namespace: str, deployment: Mapping[str, Any] | None) -> dict[str, str]:
-    """Master and salt key as the Deployment's pods get them, wherever from. Raises ClusterError."""
+    """Master and salt key as the Deployment's pods get them from elsewhere; "" where that is our Secret.
+
+    Raises ClusterError.
+    """
     found: dict[str, str] = {}
     for container in ((deployment or {}).get("spec") or {}).get("template", {}).get("spec", {}).get("containers", ()):
         for entry in container.get("env") or ():
@@ -393,6 +402,8 @@ def running_values(client: Rest, namespace: str, deployment: Mapping[str, Any] |
                 values = decoded(client.find(path(namespace, reference["name"]), "get on secrets"))
                 if reference["key"] in values:
                     found.setdefault(entry["name"], values[reference["key"]])
+            elif reference and not reference.get("optional"):
+                found.setdefault(entry["name"], "")
         for source in container.get("envFrom") or ():
             name = (source.get("secretRef") or {}).get("name")
             if name and name != LITELLM:
@@ -522,7 +533,7 @@ class Keeper:
 
     def _remember(self, places: Iterable[Mapping[str, str]]) -> None:
         for place in places:
-            self.values.update(value for key, value in place.items() if key not in PUBLIC)
+            self.values.update(value for key, value in place.items() if value and key not in PUBLIC)
 
     def _difference(self, name: str, secret: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> dict[str, Any]:
         there = decoded(secret)

@@ -129,6 +129,11 @@ def test_another_database_than_the_one_with_the_data_is_refused():
         ({}, {secrets.MASTER: "m"}, (), [], []),
         ({DB: {secrets.URL: "postgresql://u:p@h/d"}, LITELLM: {secrets.SALT: "s"}}, {}, (), ["pvc"], []),
         ({DB: {"password": "p"}, LITELLM: {secrets.MASTER: "m"}}, {}, (), ["pvc"], []),
+        # It was started with a salt key that is in no Secret any more.
+        ({LITELLM: {secrets.MASTER: "m"}}, {secrets.SALT: ""}, (), [], ["has no usable LITELLM_SALT_KEY"]),
+        ({LITELLM: {secrets.MASTER: "m"}}, {secrets.SALT: ""}, ("salt_key",), [], []),
+        ({LITELLM: {secrets.MASTER: "m"}}, {secrets.MASTER: ""}, (), [], []),
+        ({}, {secrets.MASTER: "", secrets.SALT: ""}, (), [], ["neither a usable"]),
     ],
 )
 def test_what_a_new_value_would_lose(found, running, given, volumes, words):
