@@ -20,7 +20,7 @@ description: Skipped tasks are left out.
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no types
+class CallbackModule(CallbackBase):
     """Of each task: name, action, seconds."""
 
     CALLBACK_VERSION = 2.0

@@ -67,8 +67,8 @@ def connection_sum(sizes: Mapping[str, int]) -> dict[str, Any]:
     litellm = (sizes["litellm_replicas"] + SURGE) * sizes["litellm_workers"] * sizes["litellm_limit"]
     parts = [
         (
-            f"LiteLLM ({sizes['litellm_replicas']} + {SURGE} while it is rolled out) x {sizes['litellm_workers']} workers"
-            f" x {sizes['litellm_limit']} connections = {litellm}"
+            f"LiteLLM ({sizes['litellm_replicas']} + {SURGE} while it is rolled out)"
+            f" x {sizes['litellm_workers']} workers x {sizes['litellm_limit']} connections = {litellm}"
         )
     ]
     backend = 0

@@ -264,8 +264,8 @@ options:
     default: {}
   project_mismatch:
     description:
-      - What to do about such a model. V(error) refuses it before anything of it is written; V(warn) is for accounts that
-        were let into another project.
+      - What to do about such a model. V(error) refuses it before anything of it is written; V(warn) is for accounts
+        that were let into another project.
       - A path of Vertex AI's Model Garden that isn't written C(vertex_ai/<publisher>/<id>-maas) is a warning with both.
     type: str
     choices: [error, warn]

@@ -49,8 +49,8 @@ options:
     description:
       - Namespace of O(pod).
       - Without O(pod), the namespace that LiteMaaS runs in. What isn't given of O(litellm_dsn) is found there, in
-        C(LITELLM_DATABASE_URL), or C(DATABASE_URL) where LiteLLM has no database of its own, of Secret C(litemaas-db). One
-        whose host is a Service is reached through the API server, in a ready pod of that Service.
+        C(LITELLM_DATABASE_URL), or C(DATABASE_URL) where LiteLLM has no database of its own, of Secret C(litemaas-db).
+        One whose host is a Service is reached through the API server, in a ready pod of that Service.
     type: str
   cluster:
     description: The options beside it that say how the cluster is reached, as one, in their place.

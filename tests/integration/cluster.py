@@ -55,7 +55,8 @@ class Namespace:
 
     def create(self, version: str, kind: str, name: str, **fields: Any) -> Any:
         """An object; ``annotations`` and ``labels`` go into its metadata."""
-        meta = {"name": name, **{one: fields.pop(one) for one in ("annotations", "labels") if one in fields}}
+        meta: dict[str, Any] = {"name": name}
+        meta |= {one: fields.pop(one) for one in ("annotations", "labels") if one in fields}
         body = {"apiVersion": version, "kind": kind, "metadata": meta, **fields}
         return self._kind(version, kind).create(body=body, namespace=self.name)
 
@@ -94,7 +95,7 @@ class Namespace:
     def route(self, name: str, host: str, service: str = "litellm", **spec: Any) -> None:
         self.create("route.openshift.io/v1", "Route", name, spec={"host": host, "to": _to(service), **spec})
 
-    def pod(self, name: str, app: str, dsn: str, *, wait: bool = True, env: Any = (), **annotations: str) -> None:
+    def pod(self, name: str, app: str, dsn: str, *, wait: bool = True, env: Any = (), **annotations: Any) -> None:
         """A pod whose port 5432 is the server of a DSN."""
         place = urllib.parse.urlsplit(dsn)
         marks = {"fakenode/forward": f"5432={place.hostname}:{place.port}"}

@@ -50,9 +50,10 @@ def test_other_ways_to_say_it():
     assert model.vertex_problems(wanted(litellm_params=params), PROJECTS)[0]
     key = {"type": "service_account", "project_id": "rhdp-infra"}
     for content in (key, json.dumps(key)):
-        assert "the key that it is given" in model.vertex_problems(
-            wanted(vertex_project="other", vertex_credentials=content), {}
-        )[0]
+        assert (
+            "the key that it is given"
+            in model.vertex_problems(wanted(vertex_project="other", vertex_credentials=content), {})[0]
+        )
         assert not model.vertex_problems(wanted(vertex_project="rhdp-infra", vertex_credentials=content), {})[0]
 
 

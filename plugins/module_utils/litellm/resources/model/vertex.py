@@ -87,7 +87,8 @@ def strangers(models: Sequence[Mapping[str, Any]], projects: Mapping[str, Any], 
         who = f"{model.get('model_name')} ({model.get('id')})"
         project = params.get("vertex_project")
         if project and known and project not in known:
-            out.append(f"{who}: vertex_project is {project}, and no key of that project is mounted ({', '.join(known)})")
+            mounted = ", ".join(known)
+            out.append(f"{who}: vertex_project is {project}, and no key of that project is mounted ({mounted})")
         if path_problem(backend):
             out.append(f"{who}: {path_problem(backend)}")
     return out
