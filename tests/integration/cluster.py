@@ -117,7 +117,7 @@ class Namespace:
             time.sleep(0.1)
         raise AssertionError(f"pod {self.name}/{name} did not get ready: {status}")
 
-    def postgres(self, name: str = f"{POSTGRES}-0", **annotations: str) -> None:
+    def postgres(self, name: str = f"{POSTGRES}-0", **annotations: Any) -> None:
         """The database's Service, and its pod."""
         self.service(POSTGRES, 5432, "postgresql")
         self.pod(name, POSTGRES, self.stack.litemaas_dsn, **annotations)
