@@ -1,0 +1,94 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What of Routes, Ingresses and DSNs is read as an address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
+
+ADMITTED = {"ingress": [{"host": "a.example.com", "conditions": [{"type": "Admitted", "status": "True"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("db", ("db", "ns1")),
+        ("db.ns1", ("db", "ns1")),
+        ("db.example", None),
+        ("db.other.svc", ("db", "other")),
+        ("db.other.svc.cluster.local.", ("db", "other")),
+        ("db.example.com", None),
+        ("10.0.0.1", None),
+        ("/var/run/postgresql", None),
+        ("", None),
+    ],
+)
+def test_which_hosts_may_be_services(host: str, found: tuple[str, str] | None) -> None:
+    assert discover.service_of(host, "ns1") == found
+
+
+def route(name: str = "one", annotations: dict[str, str] | None = None, status: Any = ADMITTED, **spec: Any) -> Any:
+    meta = {"name": name, "namespace": "ns1", "annotations": annotations or {}}
+    to = {"kind": "Service", "name": "litellm"}
+    return discover._of_route({"metadata": meta, "spec": {"host": "a.example.com", "to": to, **spec}, "status": status})
+
+
+def test_the_best_route_has_no_path_is_admitted_and_has_tls() -> None:
+    (plain,) = route()
+    (secure,) = route(tls={"termination": "edge"})
+    (below,) = route(path="/v1", tls={})
+    (unknown,) = route(status={}, tls={"termination": "edge"})
+    assert sorted([below, unknown, plain, secure]) == [secure, plain, unknown, below]
+    assert secure.url == "https://a.example.com" and plain.url == "http://a.example.com"
+    assert "no router has admitted" in unknown.source
+    rewrite = {"haproxy.router.openshift.io/rewrite-target": "/"}
+    (rewritten,) = route(path="/litellm/", annotations=rewrite)
+    assert rewritten.url == "http://a.example.com/litellm" and not rewritten.below
+    assert route(to={"kind": "Service", "name": "litellm-frontend"}) == []
+    assert route(host="", status={}) == []
+
+
+def ingress(rule: dict[str, Any], **fields: Any) -> list[discover.Address]:
+    spec = {"rules": [rule], **fields}
+    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": [{"port": 8080, "protocol": "TCP"}]}]}}
+    return discover._of_ingress({"metadata": {"name": "one", "namespace": "ns1"}, "spec": spec, "status": status})
+
+
+def test_an_ingress_says_host_and_tls() -> None:
+    paths = [{"path": "/", "backend": {"service": {"name": "litellm", "port": {"number": 4000}}}}]
+    (plain,) = ingress({"host": "a.example.com", "http": {"paths": paths}})
+    assert plain.url == "http://a.example.com"
+    (secure,) = ingress({"host": "a.example.com", "http": {"paths": paths}}, tls=[{"hosts": ["a.example.com"]}])
+    assert secure.url == "https://a.example.com"
+    (other,) = ingress({"host": "a.example.com", "http": {"paths": paths}}, tls=[{"hosts": ["b.example.com"]}])
+    assert other.url == "http://a.example.com"
+    (nowhere,) = ingress({"http": {"paths": paths}})
+    assert nowhere.url == "http://192.0.2.1:8080"
+    (below,) = ingress({"host": "a.example.com", "http": {"paths": [{**paths[0], "path": "/api"}]}})
+    assert below.below
+
+
+def test_what_only_another_library_knows_is_left_out_of_a_dsn() -> None:
+    dsn = "postgresql://u:p%40ss@db:5432/one?sslmode=disable&connection_limit=10&pool_timeout=20&schema=mine"
+    parts = database.parts_of(dsn, "litemaas_dsn", foreign=True)
+    assert parts == {
+        "user": "u",
+        "password": "p@ss",
+        "host": "db",
+        "port": "5432",
+        "dbname": "one",
+        "sslmode": "disable",
+        "options": "-csearch_path=mine",
+    }
+    with pytest.raises(database.DatabaseError, match="not a DSN"):
+        database.parts_of(dsn, "litemaas_dsn")
+    with pytest.raises(database.DatabaseError) as failure:
+        database.parts_of("postgresql://u:p@ss/word@db/one?connection_limit=1", "litemaas_dsn", foreign=True)
+    assert "word" not in str(failure.value).replace("password", "")
