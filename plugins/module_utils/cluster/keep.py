@@ -10,7 +10,6 @@ data.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,15 @@ SWITCHES = ("LITELLM_AUTO_SYNC",)
 FIXED = ("serviceName", "podManagementPolicy", "volumeClaimTemplates")
 
 Definition = dict[str, Any]
+
+
+def _copied(value: Any) -> Any:
+    """Containers made anew. deepcopy would take seconds: Ansible's strings carry where they come from."""
+    if isinstance(value, Mapping):
+        return {name: _copied(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_copied(one) for one in value]
+    return value
 
 
 def key(definition: Mapping[str, Any]) -> str:
@@ -70,7 +78,7 @@ def keep(
     result: list[Definition] = []
     kept: list[str] = []
     for definition in definitions:
-        wanted: Definition = copy.deepcopy(dict(definition))
+        wanted: Definition = _copied(definition)
         there = live.get(key(wanted))
         if wanted["kind"] == "Job" and there is not None:
             continue  # nothing of it can change, and its name says what it is for
@@ -141,7 +149,7 @@ def _keep_changes(
 
 def _keep_selector(wanted: Definition, there: Mapping[str, Any]) -> None:
     selector = (there["spec"].get("selector") or {}).get("matchLabels") or {}
-    wanted["spec"]["selector"] = copy.deepcopy(dict(there["spec"]["selector"]))
+    wanted["spec"]["selector"] = _copied(there["spec"]["selector"])
     wanted["spec"]["template"]["metadata"].setdefault("labels", {}).update(selector)
 
 
@@ -150,7 +158,7 @@ def _keep_volume(wanted: Definition, there: Mapping[str, Any], kept: list[str]) 
     ours = (wanted["spec"].get("volumeClaimTemplates") or [None])[0]
     for field in FIXED:
         if field in there["spec"]:
-            wanted["spec"][field] = copy.deepcopy(there["spec"][field])
+            wanted["spec"][field] = _copied(there["spec"][field])
         else:
             wanted["spec"].pop(field, None)
     # Whole, with what the API server has filled in: without that, each apply would be a change to it.
