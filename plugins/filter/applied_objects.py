@@ -22,16 +22,17 @@ options:
     type: list
     elements: dict
     required: true
-  manager:
-    description: The field manager that they were applied with.
-    type: str
-    default: rhpds.litemaas
+  before:
+    description: What was there before, each as C(Kind/name).
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
 - name: Say what was made
   ansible.builtin.debug:
-    msg: "{{ ([applied] | rhpds.litemaas.applied_objects).changed }}"
+    msg: "{{ ([applied] | rhpds.litemaas.applied_objects(before=['Service/litellm'])).created }}"
   vars:
     applied:
       changed: true
@@ -61,8 +62,9 @@ _value:
 """
 
 
-def applied_objects(results: Iterable[Mapping[str, Any]], manager: str = "rhpds.litemaas") -> dict[str, Any]:
+def applied_objects(results: Iterable[Mapping[str, Any]], before: Iterable[str] = ()) -> dict[str, Any]:
     """See the documentation above."""
+    there = set(before)
     created, changed, unchanged = [], [], 0
     for result in results:
         body = result.get("result")
@@ -76,18 +78,11 @@ def applied_objects(results: Iterable[Mapping[str, Any]], manager: str = "rhpds.
             name = f"{what['kind']}/{what['metadata']['name']}"
             if not one.get("changed"):
                 unchanged += 1
-            elif _is_new(what["metadata"], manager):
-                created.append(name)
-            else:
+            elif name in there:
                 changed.append(name)
+            else:
+                created.append(name)
     return {"created": created, "changed": changed, "unchanged": unchanged}
-
-
-def _is_new(metadata: Mapping[str, Any], manager: str) -> bool:
-    """Whether what we applied is as old as the object itself."""
-    entries = metadata.get("managedFields") or []
-    times = {entry.get("time") for entry in entries if entry.get("manager") == manager}
-    return metadata.get("creationTimestamp") in times
 
 
 class FilterModule:

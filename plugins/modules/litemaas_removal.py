@@ -17,8 +17,8 @@ description:
   - With O(scope=leftovers) it is what an earlier deploy applied and O(wanted) doesn't name, such as the Routes of an
     earlier prefix, or the OAuthClient of a login that is switched off, where the account may list OAuthClients. Secrets
     and volumes stay then, whatever is wanted, and so does a Job that is at work.
-  - With O(scope=failed_jobs) it is the Jobs of an earlier deploy that failed, as a Job can't be run again. The
-    others are in RV(kept).
+  - With O(scope=failed_jobs) it is the Jobs of an earlier deploy that failed, as a Job can't be run again. All
+    else that carries the label is in RV(kept).
   - What nobody marked stays, unless O(obsolete) names it.
 author:
   - rhpds.litemaas contributors (@rhpds)
