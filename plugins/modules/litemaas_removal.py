@@ -58,8 +58,8 @@ options:
 notes:
   - Makes no backup and asks for none. P(rhpds.litemaas.ocp4_workload_litemaas#role) does.
 seealso:
-  - plugin: rhpds.litemaas.ocp4_workload_litemaas
-    plugin_type: role
+  - module: rhpds.litemaas.litemaas_cluster_info
+  - module: rhpds.litemaas.litemaas_database_dump
 """
 
 EXAMPLES = r"""
