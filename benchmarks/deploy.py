@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,15 @@ def _deploy(lab: Lab, namespace: str) -> tuple[float, list[dict[str, Any]]]:
 
 
 def _play(lab: Lab, name: str, namespace: str, **more: Any) -> float:
-    values = {"ocp4_workload_litemaas_namespace": namespace, "output_dir": str(lab.folder), **more}
+    # The pods' PostgreSQL is the stack's.
+    database = urllib.parse.urlsplit(lab.variables["LITEMAAS_DSN"])
+    values = {
+        "ocp4_workload_litemaas_namespace": namespace,
+        "ocp4_workload_litemaas_ha_postgres_user": database.username,
+        "ocp4_workload_litemaas_ha_postgres_password": database.password,
+        "output_dir": str(lab.folder),
+        **more,
+    }
     return lab.play(f"rhpds.litemaas.{name}", values).seconds
 
 
