@@ -6,27 +6,11 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-
-from ansible_collections.rhpds.litemaas.plugins.doc_fragments.cluster import ModuleDocFragment as Cluster
-
-#: Options of the cluster's own fragment, as those of a dictionary.
-SUBOPTIONS = textwrap.indent(
-    re.sub(
-        r"\bO\((\w+)\)",
-        r"O(cluster.\1)",
-        Cluster.DOCUMENTATION.partition("options:\n")[2].partition("requirements:")[0],
-    ),
-    "    ",
-)
-
 
 class ModuleDocFragment:
     """The namespace that LiteMaaS runs in."""
 
-    DOCUMENTATION = (
-        r"""
+    DOCUMENTATION = r"""
 options:
   namespace:
     description:
@@ -50,10 +34,41 @@ options:
         the module itself runs in.
     type: dict
     suboptions:
-"""
-        + SUBOPTIONS
-        + r"""
+      kubeconfig:
+        description:
+          - Path of a kubeconfig.
+          - Without it and without O(cluster.host), the user's own, or the account of the pod that the module itself
+            runs in.
+          - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG).
+        type: path
+      context:
+        description:
+          - Context of the kubeconfig; its current one if left out.
+          - Falls back to the environment variable E(K8S_AUTH_CONTEXT).
+        type: str
+      host:
+        description:
+          - Address of the API server, without a kubeconfig.
+          - Falls back to the environment variable E(K8S_AUTH_HOST).
+        type: str
+      api_key:
+        description:
+          - Token to authenticate with at O(cluster.host).
+          - Falls back to the environment variable E(K8S_AUTH_API_KEY).
+        type: str
+      validate_certs:
+        description:
+          - Whether to verify the API server's certificate.
+          - Falls back to the environment variable E(K8S_AUTH_VERIFY_SSL).
+        type: bool
+        default: true
+        aliases: [verify_ssl]
+      ca_cert:
+        description:
+          - CA bundle to verify the API server's certificate with.
+          - Falls back to the environment variable E(K8S_AUTH_SSL_CA_CERT).
+        type: path
+        aliases: [ssl_ca_cert]
 requirements:
   - kubernetes 24.2.0 or later (on the host that runs the module; with O(namespace) only)
 """
-    )

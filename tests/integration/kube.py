@@ -71,8 +71,10 @@ class Kube:
         """A namespace, gone afterwards."""
         name = f"t{secrets.token_hex(4)}"
         self.call("POST", "api/v1/namespaces", {"metadata": {"name": name, "annotations": annotations}})
-        yield Namespace(self, name)
-        self.call("DELETE", f"api/v1/namespaces/{name}")
+        try:
+            yield Namespace(self, name)
+        finally:
+            self.call("DELETE", f"api/v1/namespaces/{name}")
 
 
 class Namespace:

@@ -141,7 +141,7 @@ def deployed(
     """Proxies that run with the rendered configuration, until the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     litellm = installed(stack.variables["LITELLM_VERSION"])
-    master_key, salt_key = ("sk-" + base64.urlsafe_b64encode(os.urandom(24)).decode() for _ in range(2))
+    master_key, salt_key = ("sk-" + base64.urlsafe_b64encode(os.urandom(24)).decode() for _name in ("master", "salt"))
     with database(stack.litellm_dsn) as dsn, contextlib.ExitStack() as running:
         migrate(litellm, dsn, folder)
         engine = provision.write_engine_launcher(folder / "query-engine", litellm.node, litellm.engine)

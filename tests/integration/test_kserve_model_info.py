@@ -34,7 +34,7 @@ def namespace(rest: Rest, prefix: str) -> Iterator[str]:
 
 @pytest.fixture
 def serve(rest: Rest, namespace: str) -> Callable[..., None]:
-    def make(name: str, *, conditions: Any = READY, args: Any = (), port: int = 8080, **metadata: Any) -> None:
+    def make(name: str, *, conditions: Any = None, args: Any = (), port: int = 8080, **metadata: Any) -> None:
         predictor = {"model": {"modelFormat": {"name": "vLLM"}, "runtime": name, "args": list(args)}}
         body = {
             "apiVersion": "serving.kserve.io/v1beta1",
@@ -43,7 +43,7 @@ def serve(rest: Rest, namespace: str) -> Callable[..., None]:
             "spec": {"predictor": predictor},
         }
         rest.request("POST", f"{KSERVE}/{namespace}/inferenceservices", body)
-        status = {"status": {"conditions": conditions}}
+        status = {"status": {"conditions": READY if conditions is None else conditions}}
         path = f"{KSERVE}/{namespace}/inferenceservices/{name}/status"
         rest.request("PATCH", path, status, content_type="application/merge-patch+json")
         ports = [{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]

@@ -113,7 +113,7 @@ def passed(deployment: proxies.Deployment, rpm: int, calls: int, others: int = 0
             started = time.monotonic()
             statuses = [call(url, key) for url in urls]
             assert list(pool.map(call, itertools.cycle(urls), strangers)) == [200] * others
-            statuses += [call(url, key) for _ in range(calls - 1) for url in urls]
+            statuses += [call(url, key) for _turn in range(calls - 1) for url in urls]
             if time.monotonic() - started < WINDOW - 1:
                 assert set(statuses) <= {200, 429}, statuses
                 return statuses.count(200)
@@ -232,7 +232,7 @@ def test_redis_without_password_and_with_tls() -> None:
 
 def test_the_pool_limit_reaches_the_database(counted: proxies.Deployment) -> None:
     """Each replica keeps to its limit, however many calls come at once."""
-    keys = [limited_key(counted, 100) for _ in range(4)]
+    keys = [limited_key(counted, 100) for _number in range(4)]
     connection = harness.connect(counted.dsn)
     connection.autocommit = True
     limit = yaml.safe_load(counted.replicas[0].config)["general_settings"]["database_connection_pool_limit"]

@@ -125,7 +125,9 @@ def opened(runner: harness.Runner, prefix: str, folder: Path) -> Iterator[Lab]:
     rest = Cluster(kubeconfig=runner.stack.variables["KUBECONFIG"]).rest()
     namespace = f"{prefix}vertex"
     rest.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-    found = Lab(runner, rest, namespace, folder)
-    found.apply("first")
-    yield found
-    rest.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    try:
+        found = Lab(runner, rest, namespace, folder)
+        found.apply("first")
+        yield found
+    finally:
+        rest.request("DELETE", f"/api/v1/namespaces/{namespace}")

@@ -57,9 +57,9 @@ class Programs:
     version: tuple[int, int]
 
 
-def find_programs(cache: Cache, env: Mapping[str, str] = os.environ) -> Programs:
+def find_programs(cache: Cache, env: Mapping[str, str] | None = None) -> Programs:
     """From KUBEBUILDER_ASSETS, else on PATH, else built. Raises StackError."""
-    found = programs_on(places(env))
+    found = programs_on(places(os.environ if env is None else env))
     if found:
         return found
     build = SOURCES / "build.sh"

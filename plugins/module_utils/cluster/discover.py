@@ -14,7 +14,7 @@ import binascii
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -211,10 +211,8 @@ class Namespace:
         host = str(parts.get("host") or "")
         port = self._pod_port(host, int(parts.get("port") or tunnel.PORT), option)
         self.sources[option] = source if port is None else f"{source}, through {port.name}"
-        if port is None:
-            yield Reached(_database().make_dsn(**parts), source, host)
-            return
-        with through(port, parts, option) as dsn:
+        with ExitStack() as tunnels:
+            dsn = _database().make_dsn(**parts) if port is None else tunnels.enter_context(through(port, parts, option))
             yield Reached(dsn, source, host)
 
     def _parts(self, which: str) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def _carry(near: socket.socket, far: Any) -> str:
     """
     begun: set[bytes] = set()
     while True:
-        ready, _, _ = select.select([near, far.sock], [], [], KEEPALIVE)
+        ready = select.select([near, far.sock], [], [], KEEPALIVE)[0]
         if not ready:
             far.ping()
         if far.sock in ready:

@@ -203,8 +203,8 @@ class DsnSource:
                 env=env,
             )
             try:
-                assert process.stdout is not None  # noqa: S101  for the type checker
-                while data := process.stdout.read(CHUNK):
+                output: Any = process.stdout
+                while data := output.read(CHUNK):
                     write(data)
                 process.wait()
             finally:

@@ -34,10 +34,16 @@ def test_which_hosts_may_be_services(host: str, found: tuple[str, str] | None) -
     assert discover.service_of(host, "ns1") == found
 
 
-def route(name: str = "one", annotations: dict[str, str] | None = None, status: Any = ADMITTED, **spec: Any) -> Any:
+def route(name: str = "one", annotations: dict[str, str] | None = None, status: Any = None, **spec: Any) -> Any:
     meta = {"name": name, "namespace": "ns1", "annotations": annotations or {}}
     to = {"kind": "Service", "name": "litellm"}
-    return discover._of_route({"metadata": meta, "spec": {"host": "a.example.com", "to": to, **spec}, "status": status})
+    return discover._of_route(
+        {
+            "metadata": meta,
+            "spec": {"host": "a.example.com", "to": to, **spec},
+            "status": ADMITTED if status is None else status,
+        }
+    )
 
 
 def test_the_best_route_has_no_path_is_admitted_and_has_tls() -> None:
