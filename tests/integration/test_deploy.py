@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace
 
-OLDER = Path(__file__).parent / "fixtures" / "litemaas-0.3.2.yaml"
+OLDER = Path(__file__).parent / "fixtures" / "litemaas-0.3.2.yaml.j2"
 PREFIX = "ocp4_workload_litemaas_"
 #: Tasks of a fresh deploy, waits included.
 MOST_TASKS = 20

@@ -644,10 +644,10 @@ class FakeNode:
         await self.api.call("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": status}, MERGE)
 
     async def create(self, files: Iterable[Path]) -> None:
-        """Create what stands in files: definitions first, and what they define when they are established."""
+        """Create what stands in files of kind List: definitions, and what they define when they are established."""
         documents: list[Object] = []
         for file in files:
-            documents += [one for one in yaml.safe_load_all(file.read_text(encoding="utf-8")) if one]
+            documents += yaml.safe_load(file.read_text(encoding="utf-8"))["items"]
         definitions = [one for one in documents if one["kind"] == "CustomResourceDefinition"]
         plurals = {one["spec"]["names"]["kind"]: one["spec"]["names"]["plural"] for one in definitions}
         plurals["StorageClass"] = "storageclasses"

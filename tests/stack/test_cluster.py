@@ -583,7 +583,7 @@ def test_claims_are_bound_as_their_class_says(space: Space) -> None:
 
 
 def test_openshifts_kinds_are_served(kube: Kube) -> None:
-    documents = list(yaml.safe_load_all((HERE / "k8s" / "openshift.yaml").read_text()))
+    documents = yaml.safe_load((HERE / "k8s" / "openshift.yaml").read_text())["items"]
     for one in documents:
         if one["kind"] == "CustomResourceDefinition":
             spec = one["spec"]
