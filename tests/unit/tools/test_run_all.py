@@ -122,3 +122,9 @@ def test_scenarios_of_a_cluster_run_with_one_version(tmp_path: Path, monkeypatch
     assert molecule == [["molecule", first], ["molecule", second, run_all.ANY_LITELLM]]
     scenarios = run_all.ANY_LITELLM.replace("--scenario-name", "").split()
     assert all((run_all.CHECKOUT / "extensions" / "molecule" / name / "molecule.yml").is_file() for name in scenarios)
+
+
+def test_what_is_left_out_beside_one_version_is_there_and_runs_beside_the_other() -> None:
+    places = [run_all.CHECKOUT / "tests" / one for one in run_all.CLUSTER_ONLY]
+    assert [place for place in places if not place.is_file()] == []
+    assert len(run_all.VERSIONS) == 2
