@@ -167,6 +167,7 @@ def test_all_of_a_deployment(
     stack: harness.Stack,
     namespace: cluster.Namespace,
     run_module: Callable[..., harness.ModuleResult],
+    run_playbook: Callable[..., harness.PlaybookResult],
     tmp_path: Path,
     shared: bool,
 ) -> None:
@@ -186,6 +187,11 @@ def test_all_of_a_deployment(
     assert f"{namespace.name}/{POD}" in result["msg"]
     if shared:
         check_files(result, tmp_path / "b")
+        given = {"namespace": namespace.name, "dest": str(tmp_path / "c")}
+        play = run_playbook("rhpds.litemaas.backup", given, env={"K8S_AUTH_KUBECONFIG": args["kubeconfig"]})
+        assert play.rc == 0, play.stdout
+        assert len(list((tmp_path / "c").glob("*.dump"))) == 1
+        assert "1 database" in play.stdout
 
 
 def program(folder: Path, body: str) -> str:
