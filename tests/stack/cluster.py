@@ -59,7 +59,8 @@ class Programs:
 
 def find_programs(cache: Cache, env: Mapping[str, str] | None = None) -> Programs:
     """From KUBEBUILDER_ASSETS, else on PATH, else built. Raises StackError."""
-    found = programs_on(places(os.environ if env is None else env))
+    env = os.environ if env is None else env
+    found = programs_on(places(env))
     if found:
         return found
     build = SOURCES / "build.sh"
@@ -72,7 +73,7 @@ def find_programs(cache: Cache, env: Mapping[str, str] | None = None) -> Program
     folder = cache.entry(
         "kubernetes",
         made_from(),
-        "Kubernetes 1.20 from Debian's packages, about four minutes",
+        f"Kubernetes 1.20 from Debian's packages, about four minutes{lacking(env)}",
         build_them,
     )
     found = programs_on(str(folder))
@@ -84,6 +85,15 @@ def find_programs(cache: Cache, env: Mapping[str, str] | None = None) -> Program
 def places(env: Mapping[str, str]) -> str:
     """Where programs may be that nobody has to build, as a PATH."""
     return os.pathsep.join(part for part in (env.get("KUBEBUILDER_ASSETS"), env.get("PATH", os.defpath)) if part)
+
+
+def lacking(env: Mapping[str, str]) -> str:
+    """Why KUBEBUILDER_ASSETS, where it is given, does not do: envtest's own has no controllers, for example."""
+    folder = env.get("KUBEBUILDER_ASSETS")
+    missing = [name for name in SERVERS if not shutil.which(name, path=folder or "")]
+    if not folder:
+        return ""
+    return f"; KUBEBUILDER_ASSETS ({folder}) has {'no ' + ', '.join(missing) if missing else 'other versions of them'}"
 
 
 def made_from() -> str:

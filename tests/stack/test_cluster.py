@@ -683,6 +683,9 @@ def test_programs_are_taken_from_kubebuilder_assets_before_the_path(tmp_path: Pa
     assert found.kubectl == Path(assets) / "kubectl"
     other = folder("other", "etcd", "kube-apiserver", version="v1.20.2")
     assert cluster_module.programs_on(f"{other}:{path}:/usr/bin:/bin") is None
+    # What is told where they have to be built all the same
+    assert cluster_module.lacking({"KUBEBUILDER_ASSETS": other}).endswith("has no kube-controller-manager")
+    assert cluster_module.lacking({}) == ""
 
 
 def test_status_sees_a_cluster_that_is_gone(stack_variables: dict[str, str]) -> None:
