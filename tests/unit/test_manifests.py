@@ -12,8 +12,10 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -477,6 +479,113 @@ def test_images_of_red_hat(rendered: dict[str, dict[str, Any]]) -> None:
         0
     ]
     assert "args" not in standard
+
+
+class Postgres:
+    """A server on an empty folder, reached by its socket as in its image; nobody runs it where root may not."""
+
+    def __init__(self, superuser: str) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+        if not found:
+            pytest.skip("PostgreSQL's programs are not in /usr/lib/postgresql")
+        self.bin, self.superuser = found[-1], superuser
+        self.account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        # Not pytest's folder, which other users do not get into.
+        self.folder = Path(tempfile.mkdtemp(prefix="rhpds-litemaas-"))
+        if self.account:
+            shutil.chown(self.folder, "nobody", "nogroup")
+
+    def __enter__(self) -> Postgres:
+        self.run("initdb", "-D", "data", "--auth", "trust", "--username", self.superuser, "--no-sync")
+        options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
+        self.run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+        shutil.rmtree(self.folder)
+
+    def run(self, program: str, *arguments: str, text: str = "", **variables: str) -> str:
+        env = {"PATH": f"{self.bin}:/usr/bin:/bin", "LC_ALL": "C", "PGHOST": str(self.folder), **variables}
+        # A server that goes on would keep a pipe open.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [program, *arguments],
+                input=text,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                cwd=self.folder,
+                env=env,
+                **self.account,
+            )
+            output.seek(0)
+            said = output.read()
+        assert done.returncode == 0, f"{program}: {said}"
+        return said.strip()
+
+    def ask(self, database: str, query: str) -> list[str]:
+        return self.run("psql", "-AtXqU", self.superuser, "-d", database, "-c", query).splitlines()
+
+    def prepared(self) -> tuple[list[str], list[str]]:
+        """Databases with their owners, and the extensions of LiteMaaS's."""
+        owners = (
+            "SELECT datname || ' ' || pg_get_userbyid(datdba) FROM pg_database WHERE datname LIKE '%_db' ORDER BY 1"
+        )
+        extensions = "SELECT extname FROM pg_extension WHERE extname = 'pgcrypto'"
+        return self.ask("postgres", owners), self.ask("litemaas_db", extensions)
+
+
+PREPARED = (["litellm_db litellm", "litemaas_db litellm"], ["pgcrypto"])
+
+
+def script_of(objects: list[dict[str, Any]], config_map: str, name: str) -> str:
+    return str(named(objects, "ConfigMap", config_map)["data"][name])
+
+
+def test_the_official_image_makes_its_databases(rendered: dict[str, dict[str, Any]]) -> None:
+    script = script_of(of(rendered, "default"), "litellm-postgres-init", "create-databases.sh")
+    container = named(of(rendered, "default"), "StatefulSet", "litellm-postgres")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    values = {entry["name"]: entry["value"] for entry in container[0]["env"] if "value" in entry}
+    with Postgres("litellm") as server:
+        # What the entrypoint has done by then. No role has the name of the system's user.
+        server.ask("postgres", "CREATE DATABASE litemaas_db")
+        for _time in range(2):
+            server.run("bash", "-Eeuo", "pipefail", text=script, POSTGRES_USER="litellm", **values)
+            assert server.prepared() == PREPARED
+
+
+def test_images_of_red_hat_make_them_at_each_start(rendered: dict[str, dict[str, Any]]) -> None:
+    container = named(of(rendered, "sclorg"), "StatefulSet", "litellm-postgres")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    # Not postgresql-init, which comes before the user is made.
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts["init"] == "/opt/app-root/src/postgresql-start"
+    script = script_of(of(rendered, "sclorg"), "litellm-postgres-init", "create-databases.sh")
+    values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    with Postgres("postgres") as server:
+        server.ask("postgres", "CREATE ROLE litellm LOGIN")
+        server.ask("postgres", "CREATE DATABASE litemaas_db OWNER litellm")
+        for _time in range(2):
+            server.run("bash", "-euo", "pipefail", text=script, POSTGRESQL_USER="litellm", **values)
+            assert server.prepared() == PREPARED
+
+
+def test_the_migration_makes_what_a_first_start_left_out(rendered: dict[str, dict[str, Any]]) -> None:
+    job = next(one for one in of(rendered, "default") if one["kind"] == "Job")
+    init = job["spec"]["template"]["spec"]["initContainers"][0]
+    values = {entry["name"]: entry["value"] for entry in init["env"] if "value" in entry}
+    script = script_of(of(rendered, "default"), "litellm-migration", init["command"][1].rpartition("/")[2])
+    with Postgres("litellm") as server:
+        server.ask("postgres", "CREATE DATABASE litemaas_db")
+        url = f"postgresql://litellm@/litemaas_db?host={server.folder}"
+        for _time in range(2):
+            server.run("sh", text=script, LITEMAAS_DATABASE_URL=url, **values)
+            assert server.prepared() == PREPARED
 
 
 def test_litellm_is_told_what_it_reads(rendered: dict[str, dict[str, Any]]) -> None:
