@@ -417,3 +417,30 @@ def test_what_gitops_deployed_is_registered(
     assert pruned.rc and f"not ready now: {prefix}late" in pruned.output, pruned.output
     gone = role([], ACTION="destroy", **options)
     assert gone.rc == 0 and not litellm.models(prefix), gone.output
+
+
+def test_one_name_in_two_namespaces_is_two_deployments(
+    role: Any, litellm: harness.LiteLLM, namespace: Namespace, stack: harness.Stack, prefix: str
+) -> None:
+    """Pruning takes neither of them: both serve."""
+    kind = ("serving.kserve.io/v1beta1", "InferenceService", f"{prefix}same")
+    with Namespace(stack, f"{namespace.name}b") as second:
+        for place, length in ((namespace, 8192), (second, 4096)):
+            predictor = {"model": {"modelFormat": {"name": "vLLM"}, "args": [f"--max-model-len={length}"]}}
+            place.create(*kind, spec={"predictor": predictor})
+            place.status(*kind, {"conditions": [{"type": "Ready", "status": "True"}]})
+        options = {
+            "kserve_namespaces": [second.name, namespace.name],
+            "cluster": {"kubeconfig": stack.variables["KUBECONFIG"]},
+        }
+        for _again in range(2):
+            done = role([{"model_name": f"{prefix}same", "rpm": 7}], prune=True, **options)
+            assert done.rc == 0, done.output
+            made = litellm.models(prefix)
+            bases = sorted(one["litellm_params"]["api_base"].split(".")[1] for one in made)
+            assert bases == sorted([namespace.name, second.name]), made
+        assert done.changed == 0, done.output
+        assert [one["litellm_params"].get("rpm") for one in made].count(7) == 1
+        assert rows(stack.litemaas_dsn, prefix)["same"]["context_length"] == 4096
+        gone = role([], ACTION="destroy", **options)
+        assert gone.rc == 0 and not litellm.models(prefix), gone.output
