@@ -16,10 +16,15 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import CREATED, is_volume
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import (
+    CREATED,
+    MANAGED_BY,
+    POSTGRES,
+    claim_templates,
+    is_volume,
+)
 from ansible_collections.rhpds.litemaas.plugins.module_utils.ownership import MANAGER
 
-MARK = "app.kubernetes.io/managed-by"
 #: On what lies outside of the namespace: whose it is.
 WHOSE = "rhpds.litemaas/namespace"
 #: Kind → where it is found, newest version first. Workloads first, then what they use.
@@ -60,12 +65,17 @@ POLL = 0.5
 
 @dataclass
 class Found:
-    """An object that may go."""
+    """An object that may go.
+
+    Attributes:
+        volume: whether it is a volume of our database, marked or not.
+    """
 
     kind: str
     name: str
     path: str
     body: Mapping[str, Any]
+    volume: bool = False
 
     @property
     def shown(self) -> str:
@@ -75,8 +85,7 @@ class Found:
     @property
     def ours(self) -> bool:
         """Whether it carries our label, or is our database's volume."""
-        labels = self.body["metadata"].get("labels") or {}
-        return labels.get(MARK) == MANAGER or (self.kind == "PersistentVolumeClaim" and is_volume(self.body))
+        return (self.body["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER or self.volume
 
     @property
     def given(self) -> bool:
@@ -175,7 +184,7 @@ class Removal:
     def _outside(self) -> list[Found]:
         """What lies outside of the namespace: the OAuthClient."""
         path = "/apis/oauth.openshift.io/v1/oauthclients"
-        label = f"{MARK}={MANAGER},{WHOSE}={self.namespace}"
+        label = f"{MANAGED_BY}={MANAGER},{WHOSE}={self.namespace}"
         answer = self.client.find(path, "list and delete on oauthclients.oauth.openshift.io", labelSelector=label)
         return [
             Found("OAuthClient", item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
@@ -204,6 +213,9 @@ class Removal:
                     name = item["metadata"]["name"]
                     found.append(Found(kind, name, f"{path}/{quote(name)}", item))
                 break
+        postgres = next((one.body for one in found if one.shown == f"StatefulSet/{POSTGRES}"), None)
+        for one in found:
+            one.volume = one.kind == "PersistentVolumeClaim" and is_volume(one.body, claim_templates(postgres))
         return found
 
     def _remove(self, going: Iterable[Found], pods: bool = False) -> None:
@@ -230,7 +242,7 @@ class Removal:
     def _pods(self) -> list[Found]:
         """Pods of our workloads."""
         path = f"/api/v1/namespaces/{quote(self.namespace)}/pods"
-        answer = self.client.find(path, "list on pods", labelSelector=f"{MARK}={MANAGER}") or {}
+        answer = self.client.find(path, "list on pods", labelSelector=f"{MANAGED_BY}={MANAGER}") or {}
         found = [
             Found("Pod", item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
             for item in answer.get("items") or []

@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -28,12 +28,15 @@ DATABASE, LITELLM, BACKEND = "litemaas-db", "litellm-secret", "backend-secret"
 REDIS, DERIVATION = "litellm-redis", "litellm-key-derivation"
 NAMES = (DATABASE, LITELLM, BACKEND, REDIS, DERIVATION)
 #: On every object that we make.
-LABELS = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "litemaas"}
+MANAGED_BY = "app.kubernetes.io/managed-by"
+LABELS = {MANAGED_BY: MANAGER, "app.kubernetes.io/part-of": "litemaas"}
 #: On a namespace that we made.
 CREATED = "rhpds.litemaas/created"
 MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
 URL, LITELLM_URL = "DATABASE_URL", "LITELLM_DATABASE_URL"
 POSTGRES, PORT = "litellm-postgres", 5432
+#: Claim templates of its StatefulSet, in this release and in older ones.
+CLAIM_TEMPLATES = ("postgres-storage", "postgres-data", "data")
 ADMIN_PREFIX = "ltm_admin_"
 #: The keys whose values may be shown: the rest of a Secret is.
 PUBLIC = frozenset({"username", "database", "litellm_database", "UI_USERNAME", "host", "port"})
@@ -414,11 +417,33 @@ def running_values(client: Rest, namespace: str, deployment: Mapping[str, Any] |
     return found
 
 
-def is_volume(claim: Mapping[str, Any]) -> bool:
-    """Whether a volume claim is the database's."""
+def claim_templates(postgres: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Names of the claim templates that the database's volumes are made of; those known where there is no StatefulSet.
+
+    None of a StatefulSet that isn't ours: what it uses is its owner's.
+    """
+    if postgres is None:
+        return CLAIM_TEMPLATES
+    if (postgres["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
+        return ()
+    return tuple(one["metadata"]["name"] for one in postgres["spec"].get("volumeClaimTemplates") or ())
+
+
+def is_volume(claim: Mapping[str, Any], templates: Collection[str] | None = None) -> bool:
+    """Whether a volume claim is the database's. What is marked as somebody else's never is.
+
+    Args:
+        templates: names of claim templates that it may be made of; any at all where left out, as is right for what
+            must not be lost, and wrong for what is to be deleted.
+    """
     metadata = claim["metadata"]
-    label = (metadata.get("labels") or {}).get("app")
-    return label == POSTGRES or bool(re.search(rf"(^|-){POSTGRES}(-|$)", metadata["name"]))
+    labels = metadata.get("labels") or {}
+    if labels.get(MANAGED_BY, MANAGER) != MANAGER:
+        return False
+    if templates is None and labels.get("app") == POSTGRES:
+        return True
+    made = re.fullmatch(rf"(.+)-{POSTGRES}-[0-9]+", metadata["name"])
+    return made is not None and (templates is None or made[1] in templates)
 
 
 def path(namespace: str, name: str = "") -> str:
@@ -483,8 +508,7 @@ class Keeper:
         namespace = self.client.find(f"/api/v1/namespaces/{self.namespace}", "get on namespaces")
         annotations = ((namespace or {}).get("metadata") or {}).get("annotations") or {}
         names: dict[str, str] = {}
-        label = "app.kubernetes.io/managed-by"
-        marked = self.client.get(path(self.namespace), RIGHTS, labelSelector=f"{label}={LABELS[label]}")["items"]
+        marked = self.client.get(path(self.namespace), RIGHTS, labelSelector=f"{MANAGED_BY}={MANAGER}")["items"]
         for secret in marked:
             names[secret["metadata"]["name"]] = "marked as ours"
         if annotations.get(CREATED) == "true":

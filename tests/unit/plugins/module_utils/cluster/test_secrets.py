@@ -160,3 +160,21 @@ def test_checksums_tell_nothing_without_the_salt_key():
     other = {**values, LITELLM: {**values[LITELLM], secrets.SALT: "another"}}
     assert set(secrets.checksums(values)) == set(secrets.DEPENDS)
     assert not set(secrets.checksums(values).values()) & set(secrets.checksums(other).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "ours", "deletable"),
+    [
+        ("data-litellm-postgres-0", {}, True, True),
+        ("archive-of-litellm-postgres", {}, False, False),
+        ("data-litellm-postgres-0", {secrets.MANAGED_BY: "somebody-else"}, False, False),
+        ("data-litellm-postgres-0", {secrets.MANAGED_BY: "somebody-else", "app": "litellm-postgres"}, False, False),
+        # What may be lost is more than what may be deleted.
+        ("other-litellm-postgres-0", {}, True, False),
+        ("old", {"app": "litellm-postgres"}, True, False),
+    ],
+)
+def test_whose_a_volume_is(name, labels, ours, deletable):
+    claim = {"metadata": {"name": name, "labels": labels}}
+    assert secrets.is_volume(claim) == ours
+    assert secrets.is_volume(claim, secrets.claim_templates(None)) == deletable

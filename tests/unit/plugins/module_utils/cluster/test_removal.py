@@ -1,0 +1,150 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a removal takes, and what it leaves: the API server is a store in memory, with the answers of a real one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.removal import Outcome, Removal
+
+OURS = {"app.kubernetes.io/managed-by": "rhpds.litemaas"}
+THEIRS = {"app.kubernetes.io/managed-by": "somebody-else"}
+SPACE = "/api/v1/namespaces/ns"
+#: Plural → group and version, kind.
+RESOURCES = {
+    "configmaps": ("v1", "ConfigMap"),
+    "events": ("v1", "Event"),
+    "persistentvolumeclaims": ("v1", "PersistentVolumeClaim"),
+    "pods": ("v1", "Pod"),
+    "secrets": ("v1", "Secret"),
+    "serviceaccounts": ("v1", "ServiceAccount"),
+    "deployments": ("apps/v1", "Deployment"),
+    "replicasets": ("apps/v1", "ReplicaSet"),
+    "statefulsets": ("apps/v1", "StatefulSet"),
+    "jobs": ("batch/v1", "Job"),
+    "horizontalpodautoscalers": ("autoscaling/v1", "HorizontalPodAutoscaler"),
+    "inferenceservices": ("serving.kserve.io/v1beta1", "InferenceService"),
+    "packagemanifests": ("packages.operators.coreos.com/v1", "PackageManifest"),
+    "rolebindings": ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+}
+VERBS = ["create", "delete", "get", "list", "patch"]
+
+
+class Server:
+    """Requests as Rest makes them."""
+
+    def __init__(self, made: bool = True) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.refused: dict[str, int] = {}
+        self.patched: list[tuple[str, Any]] = []
+        notes = {"rhpds.litemaas/created": "true"} if made else {}
+        self.objects[SPACE] = {"metadata": {"name": "ns", "uid": "ns", "annotations": notes}}
+
+    def add(self, plural: str, name: str, labels: dict[str, str] | None = None, **body: Any) -> str:
+        base = RESOURCES[plural][0]
+        path = f"/{'apis' if '/' in base else 'api'}/{base}/namespaces/ns/{plural}/{name}"
+        metadata = {"name": name, "uid": path, "labels": labels or {}, **body.pop("metadata", {})}
+        self.objects[path] = {"metadata": metadata, **body}
+        return path
+
+    def get(self, path: str, rights: str = "", **query: str) -> dict[str, Any]:
+        return self.request("GET", path, query=query)
+
+    def find(self, path: str, rights: str = "", **query: str) -> dict[str, Any] | None:
+        try:
+            return self.get(path, rights, **query)
+        except ClusterError as failure:
+            if failure.status == 404:
+                return None
+            raise
+
+    def request(self, method: str, path: str, body: Any = None, query: Any = None, **_more: Any) -> dict[str, Any]:
+        if self.refused.get(path):
+            raise ClusterError(f"{method} {path}", "refused", status=self.refused[path])
+        if method == "DELETE":
+            self.objects.pop(path)
+            return {}
+        if method == "PATCH":
+            self.patched.append((path, body))
+            self.objects[path]["spec"].update(body["spec"])
+            return self.objects[path]
+        found = self.objects.get(path) or self._listed(path, (query or {}).get("labelSelector", ""))
+        if found is None:
+            raise ClusterError(f"{method} {path}", "not found", status=404)
+        return copy.deepcopy(found)
+
+    def _listed(self, path: str, selector: str) -> dict[str, Any] | None:
+        versions = {version for version, _kind in RESOURCES.values()}
+        if path == "/apis":
+            groups = sorted(version for version in versions if "/" in version)
+            named = [{"name": one.split("/")[0], "versions": [{"groupVersion": one}]} for one in groups]
+            return {"groups": [{**one, "preferredVersion": one["versions"][0]} for one in named]}
+        version = path.removeprefix("/apis/").removeprefix("/api/")
+        if version in versions:
+            resources = [
+                {
+                    "name": plural,
+                    "kind": kind,
+                    "namespaced": True,
+                    "verbs": ["get", "list"] if plural == "packagemanifests" else VERBS,
+                }
+                for plural, (where, kind) in RESOURCES.items()
+                if where == version
+            ]
+            return {"resources": [*resources, {"name": "pods/log", "kind": "Pod", "namespaced": True, "verbs": VERBS}]}
+        if path.rpartition("/")[2] not in RESOURCES or RESOURCES[path.rpartition("/")[2]][0] not in path:
+            return None
+        wanted = dict(one.split("=") for one in selector.split(",") if one)
+        return {
+            "items": [
+                one
+                for place, one in self.objects.items()
+                if place.startswith(f"{path}/") and wanted.items() <= (one["metadata"].get("labels") or {}).items()
+            ]
+        }
+
+
+def everything(server: Server, **options: Any) -> Outcome:
+    return Removal(server, "ns", timeout=1).everything(**options)  # type: ignore[arg-type]
+
+
+def claims(server: Server) -> set[str]:
+    return {one["metadata"]["name"] for path, one in server.objects.items() if "/persistentvolumeclaims/" in path}
+
+
+def test_volumes_of_others_stay_whatever_their_names_contain() -> None:
+    server = Server(made=False)
+    templates = [{"metadata": {"name": "old-data"}}]
+    server.add("statefulsets", "litellm-postgres", OURS, spec={"volumeClaimTemplates": templates})
+    ours = {"old-data-litellm-postgres-0", "marked"}
+    theirs = {
+        "archive-of-litellm-postgres": THEIRS,
+        "old-data-litellm-postgres-1": THEIRS,
+        "archive-litellm-postgres-0": {},
+        "old-data-litellm-postgres": {},
+        "litellm-postgres": {"app": "litellm-postgres"},
+        "old-data-litellm-postgres-0-copy": {},
+    }
+    for name in ours:
+        server.add("persistentvolumeclaims", name, OURS if name == "marked" else {})
+    for name, labels in theirs.items():
+        server.add("persistentvolumeclaims", name, labels)
+    everything(server)
+    assert claims(server) == set(theirs)
+    # Without the StatefulSet, the names that releases of ours had.
+    server.add("persistentvolumeclaims", "postgres-storage-litellm-postgres-0")
+    everything(server)
+    assert claims(server) == set(theirs)
+
+
+def test_the_volume_of_a_database_that_is_not_ours_stays() -> None:
+    server = Server(made=False)
+    templates = [{"metadata": {"name": "data"}}]
+    server.add("statefulsets", "litellm-postgres", THEIRS, spec={"volumeClaimTemplates": templates})
+    server.add("persistentvolumeclaims", "data-litellm-postgres-0")
+    assert everything(server).removed == [] and claims(server) == {"data-litellm-postgres-0"}
