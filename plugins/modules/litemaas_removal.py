@@ -13,7 +13,10 @@ description:
   - Removes the objects in a namespace that carry the label C(app.kubernetes.io/managed-by=rhpds.litemaas), and waits
     until they are gone.
   - With O(scope=everything) that is the whole deployment, with the OAuthClient outside of the namespace. The namespace
-    goes too where P(rhpds.litemaas.ocp4_workload_litemaas#role) made it and nothing of somebody else's is in it.
+    goes too where P(rhpds.litemaas.ocp4_workload_litemaas#role) made it and nothing of somebody else's is in it. For
+    that every kind that the API server has is looked at; where one can't be read, the namespace stays.
+  - A volume of the database that has no label goes where it is made of the claim template of our StatefulSet. What is
+    labelled as managed by somebody else never goes.
   - With O(scope=leftovers) it is what an earlier deploy applied and O(wanted) doesn't name, such as the Routes of an
     earlier prefix, or the OAuthClient of a login that is switched off, where the account may list OAuthClients. Secrets
     and volumes stay then, whatever is wanted, and so does a Job that is at work.

@@ -56,9 +56,17 @@ PRECIOUS = ("PersistentVolumeClaim", "Secret")
 GIVEN = {
     "ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"),
     "ServiceAccount": ("default", "builder", "deployer"),
-    "RoleBinding": ("system:deployers", "system:image-builders", "system:image-pullers", "admin"),
+    "RoleBinding": ("admin",),
 }
+#: Names of RoleBindings that OpenShift makes begin with it.
+GIVEN_ROLES = "system:"
+#: Secrets of accounts, and the annotations that name the account.
 GIVEN_SECRETS = ("kubernetes.io/service-account-token", "kubernetes.io/dockercfg")
+ACCOUNTS = ("kubernetes.io/service-account.name", "openshift.io/internal-registry-auth-token.service-account")
+#: On what the operators' manager copies into every namespace.
+COPIED = "olm.copiedFrom"
+#: Resources that nobody uses a namespace for: the cluster keeps them of other objects.
+PASSING = ("events", "endpoints", "endpointslices", "leases")
 #: Seconds between two looks.
 POLL = 0.5
 
@@ -88,13 +96,28 @@ class Found:
         return (self.body["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER or self.volume
 
     @property
-    def given(self) -> bool:
-        """Whether the cluster itself put it there, or makes it of another object."""
+    def uid(self) -> str:
+        """What tells it from another of the same name."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def owners(self) -> set[str]:
+        """The uids of what it goes with."""
+        return {str(one["uid"]) for one in self.body["metadata"].get("ownerReferences") or ()}
+
+    def given(self, accounts: Collection[str]) -> bool:
+        """Whether the cluster itself put it there, for the namespace, or for one of these ServiceAccounts."""
         metadata = self.body["metadata"]
+        notes = metadata.get("annotations") or {}
         return (
             self.name in GIVEN.get(self.kind, ())
-            or (self.kind == "Secret" and self.body.get("type") in GIVEN_SECRETS)
-            or bool(metadata.get("ownerReferences"))
+            or (self.kind == "RoleBinding" and self.name.startswith(GIVEN_ROLES))
+            or (
+                self.kind == "Secret"
+                and self.body.get("type") in GIVEN_SECRETS
+                and any(notes.get(one) in accounts for one in ACCOUNTS)
+            )
+            or COPIED in (metadata.get("labels") or {})
         )
 
     @property
@@ -139,7 +162,7 @@ class Removal:
             for one in self._all([kind for kind in KINDS if kind not in PRECIOUS])
             if one.shown not in wanted
             and (one.kind != "Job" or one.ended())
-            and not one.body["metadata"].get("ownerReferences")
+            and not one.owners
             and ((one.ours and one.from_deploy) or one.shown in obsolete)
         ]
         going += [one for one in self._outside_if_readable() if one.shown not in wanted]
@@ -161,25 +184,82 @@ class Removal:
         ours = [one for one in found if one.ours]
         kept = [one for one in ours if keep_volume and (one.kind in WITH_VOLUME or one.shown in WITH_VOLUME)]
         going = [one for one in ours if one not in kept] + self._outside()
+        stays = ""
+        if space:
+            # Looked at before too: what goes with ours can't be told once ours is gone.
+            owned, accounts = {one.uid for one in ours}, {one.name for one in ours if one.kind == "ServiceAccount"}
+            accounts |= set(GIVEN["ServiceAccount"])
+            stays = self._stays(space, kept, owned, accounts)
         self._remove(going, pods=True)
+        if space and not self.check:
+            stays = self._stays(space, kept, owned, accounts)
         outcome.removed, outcome.kept = [one.shown for one in going], [one.shown for one in kept]
-        foreign = [one.shown for one in found if not one.ours and not one.given]
-        outcome.namespace = self._namespace(space, kept, foreign)
+        if space is None:
+            outcome.namespace = "absent"
+        elif not stays:
+            self._remove([self._space(space)])
+        outcome.namespace = outcome.namespace or stays or "removed"
         return outcome
 
-    def _namespace(self, space: Mapping[str, Any] | None, kept: list[Found], foreign: list[str]) -> str:
-        if space is None:
-            return "absent"
+    def _space(self, space: Mapping[str, Any]) -> Found:
+        return Found("Namespace", self.namespace, f"/api/v1/namespaces/{quote(self.namespace)}", space)
+
+    def _stays(self, space: Mapping[str, Any], kept: list[Found], owned: set[str], accounts: Collection[str]) -> str:
+        """Why the namespace stays; "" where it can go. What goes with ours is added to ``owned``, as uids."""
         if (space["metadata"].get("annotations") or {}).get(CREATED) != "true":
             return "stays, as it was not made by this collection"
         if kept:
             return "stays, with the volume"
-        if foreign:
-            more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
-            return f"stays, as others use it: {', '.join(foreign[:5])}{more}"
-        one = Found("Namespace", self.namespace, f"/api/v1/namespaces/{quote(self.namespace)}", space)
-        self._remove([one])
-        return "removed"
+        try:
+            foreign = self._foreign(owned, accounts)
+        except ClusterError as failure:
+            # What wasn't seen may be somebody's.
+            return f"stays, as not all that is in it could be read: {failure}"
+        if not foreign:
+            return ""
+        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        return f"stays, as others use it: {', '.join(foreign[:5])}{more}"
+
+    def _foreign(self, owned: set[str], accounts: Collection[str]) -> list[str]:
+        """What in the namespace is neither ours, nor the cluster's, nor goes with either, each ``Kind/name``.
+
+        What goes with something foreign isn't named beside it. Raises ClusterError where anything can't be read.
+        """
+        found = {one.uid: one for one in self._contents()}
+        owned |= {uid for uid, one in found.items() if one.ours or one.given(accounts)}
+        while more := {uid for uid, one in found.items() if uid not in owned and one.owners and one.owners <= owned}:
+            owned |= more
+        foreign = {uid: one for uid, one in found.items() if uid not in owned}
+        return sorted(one.shown for one in foreign.values() if not one.owners & set(foreign))
+
+    def _contents(self) -> list[Found]:
+        """Everything in the namespace that can be listed and deleted, of every kind that the API server has."""
+        groups = self.client.get("/apis", "get on /apis").get("groups") or []
+        versions = {"": ["v1"]}
+        for group in groups:
+            preferred = group["preferredVersion"]["groupVersion"]
+            rest = (one["groupVersion"] for one in group["versions"])
+            versions[group["name"]] = [preferred, *(version for version in rest if version != preferred)]
+        seen = set()
+        found = []
+        for group_name, served in versions.items():
+            for version in served:
+                base = f"/{'apis' if group_name else 'api'}/{version}"
+                for kind in self.client.get(base, f"get on {base}").get("resources") or []:
+                    plural = kind["name"]
+                    usable = kind.get("namespaced") and {"list", "delete"} <= set(kind.get("verbs") or ())
+                    if not usable or plural in PASSING or "/" in plural or (group_name, plural) in seen:
+                        continue
+                    seen.add((group_name, plural))
+                    found += self._listed(kind["kind"], plural, f"{base}/namespaces/{quote(self.namespace)}/{plural}")
+        return found
+
+    def _listed(self, kind: str, plural: str, path: str, **query: str) -> list[Found]:
+        answer = self.client.find(path, f"list on {plural}", **query) or {}
+        return [
+            Found(kind, item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
+            for item in answer.get("items") or []
+        ]
 
     def _outside(self) -> list[Found]:
         """What lies outside of the namespace: the OAuthClient."""
@@ -225,7 +305,7 @@ class Removal:
         going = list(going)
         for one in going:
             # That very object: one that somebody made anew in between is somebody's.
-            body = {"propagationPolicy": "Background", "preconditions": {"uid": one.body["metadata"]["uid"]}}
+            body = {"propagationPolicy": "Background", "preconditions": {"uid": one.uid}}
             try:
                 self.client.request("DELETE", one.path, body, rights=f"delete on {one.kind}")
             except ClusterError as failure:
@@ -242,16 +322,12 @@ class Removal:
     def _pods(self) -> list[Found]:
         """Pods of our workloads."""
         path = f"/api/v1/namespaces/{quote(self.namespace)}/pods"
-        answer = self.client.find(path, "list on pods", labelSelector=f"{MANAGED_BY}={MANAGER}") or {}
-        found = [
-            Found("Pod", item["metadata"]["name"], f"{path}/{quote(item['metadata']['name'])}", item)
-            for item in answer.get("items") or []
-        ]
-        return [one for one in found if one.body["metadata"].get("ownerReferences")]
+        found = self._listed("Pod", "pods", path, labelSelector=f"{MANAGED_BY}={MANAGER}")
+        return [one for one in found if one.owners]
 
     def _there(self, one: Found) -> bool:
         answer = self.client.find(one.path, f"get on {one.kind}")
-        return answer is not None and answer["metadata"]["uid"] == one.body["metadata"]["uid"]
+        return answer is not None and answer["metadata"]["uid"] == one.uid
 
     def _pause(self, left: list[Found]) -> None:
         if not left:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
+
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.removal import Outcome, Removal
 
@@ -148,3 +150,75 @@ def test_the_volume_of_a_database_that_is_not_ours_stays() -> None:
     server.add("statefulsets", "litellm-postgres", THEIRS, spec={"volumeClaimTemplates": templates})
     server.add("persistentvolumeclaims", "data-litellm-postgres-0")
     assert everything(server).removed == [] and claims(server) == {"data-litellm-postgres-0"}
+
+
+def whole() -> Server:
+    """A namespace of ours with what a cluster adds to it."""
+    server = Server()
+    deployment = server.add("deployments", "litellm", OURS)
+    replicas = server.add("replicasets", "litellm-1", metadata={"ownerReferences": [{"uid": deployment}]})
+    server.add("pods", "litellm-1-1", metadata={"ownerReferences": [{"uid": replicas}]})
+    server.add("serviceaccounts", "litemaas", OURS)
+    server.add("serviceaccounts", "default")
+    for account in ("default", "litemaas"):
+        notes = {"annotations": {"kubernetes.io/service-account.name": account}}
+        server.add("secrets", f"{account}-token", type="kubernetes.io/service-account-token", metadata=notes)
+    server.add("configmaps", "kube-root-ca.crt")
+    server.add("configmaps", "openshift-service-ca.crt")
+    server.add("rolebindings", "system:image-pullers")
+    server.add("events", "litellm.1")
+    server.add("packagemanifests", "everywhere")
+    return server
+
+
+def test_a_namespace_of_ours_goes_with_what_the_cluster_put_there() -> None:
+    server = whole()
+    before = copy.deepcopy(server.objects)
+    planned = Removal(server, "ns", check=True).everything()  # type: ignore[arg-type]
+    assert planned.namespace == "removed" and server.objects == before
+    outcome = everything(server)
+    assert (outcome.namespace, outcome.removed) == ("removed", planned.removed)
+    assert SPACE not in server.objects
+    assert everything(server).namespace == "absent" and not everything(server).removed
+
+
+@pytest.mark.parametrize(
+    ("plural", "name", "body"),
+    [
+        ("pods", "somebodys", {}),
+        ("inferenceservices", "model", {}),
+        ("serviceaccounts", "robot", {}),
+        ("rolebindings", "view", {}),
+        ("secrets", "pull", {"type": "kubernetes.io/dockercfg"}),
+        # Of an owner that is nobody we know.
+        ("configmaps", "owned", {"metadata": {"ownerReferences": [{"uid": "elsewhere"}]}}),
+    ],
+)
+def test_a_namespace_that_somebody_uses_stays(plural: str, name: str, body: dict[str, Any]) -> None:
+    server = whole()
+    path = server.add(plural, name, **body)
+    shown = f"{RESOURCES[plural][1]}/{name}"
+    for check in (True, False):
+        outcome = Removal(server, "ns", check=check).everything()  # type: ignore[arg-type]
+        assert outcome.namespace == f"stays, as others use it: {shown}" and "Deployment/litellm" in outcome.removed
+    assert SPACE in server.objects and path in server.objects
+
+
+def test_what_goes_with_something_of_others_is_not_named_beside_it() -> None:
+    server = whole()
+    theirs = server.add("deployments", "theirs")
+    server.add("pods", "theirs-1", metadata={"ownerReferences": [{"uid": theirs}]})
+    assert everything(server).namespace == "stays, as others use it: Deployment/theirs"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/apis", "/apis/serving.kserve.io/v1beta1", "/apis/serving.kserve.io/v1beta1/namespaces/ns/inferenceservices"],
+)
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_namespace_that_could_not_be_read_whole_stays(path: str, status: int) -> None:
+    server = whole()
+    server.refused[path] = status
+    outcome = everything(server)
+    assert f"GET {path}: refused" in outcome.namespace and "could be read" in outcome.namespace
+    assert SPACE in server.objects
