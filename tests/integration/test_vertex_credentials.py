@@ -12,11 +12,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import vertex_credentials
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import AI, CLAUDE, Lab, examples, opened
@@ -155,6 +157,44 @@ def test_a_key_goes_with_mount_secret_and_fallback_unless_models_use_it(lab: Lab
     assert list(lab.template()["metadata"]["annotations"]) == ["vertex.rhpds.litemaas/vertex-sa-key"]
     assert lab.rest.find(lab.path("secrets", "vertex-claude-sa-key")) is None
     assert not lab.run(**gone).changed
+
+
+def test_runs_beside_each_other_keep_each_others_mounts(lab: Lab) -> None:
+    def options(number: int) -> dict[str, Any]:
+        one = {"secret": f"key-{number}", "path": f"/etc/vertex-{number}/key.json"}
+        return {**one, "src": lab.file(f"{number}.json", key_file("rhdp-infra"))}
+
+    wanted = [options(number) for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda one: lab.run(**one, verify=False), wanted))
+    assert [(result.changed, result.failed) for result in results] == [(True, False)] * 3, results
+    assert lab.mounts() == {f"/etc/vertex-{number}": f"key-{number}" for number in range(3)}
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda one: lab.run(secret=one["secret"], state="absent"), wanted))
+    assert [(result.changed, result.failed) for result in results] == [(True, False)] * 3, results
+    assert lab.mounts() == {}
+
+
+def test_what_another_run_mounts_between_reading_and_writing_stays(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(kubeconfig=lab.environment["K8S_AUTH_KUBECONFIG"])
+    settings = vertex_credentials.Settings(lab.namespace, probe="skip", wait=False, verify=False)
+
+    def run(number: int) -> vertex_credentials.Credentials:
+        one = {"secret": f"key-{number}", "path": f"/etc/vertex-{number}/key.json", "content": key_file("rhdp-infra")}
+        item = vertex_credentials.credential_from_options(one)
+        return vertex_credentials.Credentials(cluster, settings, [item])
+
+    slow, quick = run(1), run(2)
+    write = slow._write_deployment
+
+    def late(*, dry_run: bool = False) -> bool:
+        if not dry_run:
+            assert quick.converge(check_mode=False)["changed"]
+        return write(dry_run=dry_run)
+
+    monkeypatch.setattr(slow, "_write_deployment", late)
+    assert slow.converge(check_mode=False)["changed"]
+    assert lab.mounts() == {"/etc/vertex-1": "key-1", "/etc/vertex-2": "key-2"}
 
 
 def test_the_fallback_comes_and_goes_by_itself(lab: Lab) -> None:

@@ -6,7 +6,8 @@
 
 Server-side apply replaces all that its field manager applied before. So whatever this manager owns already is read from
 ``managedFields`` and applied again beside what is new. What goes is taken away by a merge patch instead, as another
-manager may own the same field too, and would keep it alive.
+manager may own the same field too, and would keep it alive. Both name the version that they were worked out from, so
+that the API server refuses them (409) where somebody else was quicker: they would drop what he has applied.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Workload:
 
     def __init__(self, deployment: Mapping[str, Any], container: str) -> None:
         self.name = str(deployment["metadata"]["name"])
+        self._version = str(deployment["metadata"].get("resourceVersion") or "")
         self.container = container
         self._object = deployment
         template = deployment["spec"]["template"]
@@ -210,9 +212,14 @@ class Workload:
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": self.name},
+            "metadata": {"name": self.name, **self._of_version},
             "spec": {"template": template},
         }
+
+    @property
+    def _of_version(self) -> dict[str, str]:
+        """For a patch that holds for this version of the object and for no other."""
+        return {"resourceVersion": self._version} if self._version else {}
 
     def _path_of(self, mount: Mount) -> str:
         """The mount's path as it is written there: it is the key that server-side apply knows it by."""
@@ -241,7 +248,7 @@ class Workload:
         template: dict[str, Any] = {"spec": pod}
         if marks:
             template["metadata"] = {"annotations": marks}
-        return {"spec": {"template": template}}
+        return {"metadata": self._of_version, "spec": {"template": template}}
 
 
 @dataclass

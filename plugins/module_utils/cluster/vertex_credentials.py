@@ -16,6 +16,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +47,10 @@ LABELS = {"app.kubernetes.io/managed-by": "rhpds.litemaas", "app.kubernetes.io/p
 #: On Secrets that were made here, and that may be deleted here.
 MADE = "rhpds.litemaas/made-by"
 MADE_BY = "vertex_credentials"
+#: How often the Deployment is written before giving up, where others write it meanwhile, and seconds between at most.
+#: A rollout writes its status a few times a second.
+TRIES = 12
+PAUSE = 0.3
 
 
 @dataclass
@@ -483,29 +489,71 @@ class Credentials:
         )
 
     def _write_deployment(self, *, dry_run: bool = False) -> bool:
+        """Whether anything was to write. Raises ClusterError."""
+        wrote = False
+        for left in reversed(range(TRIES)):
+            try:
+                wrote = self._patch_deployment(dry_run) or wrote
+                break
+            except Overtaken as overtaken:
+                wrote = wrote or overtaken.wrote
+                if not left:
+                    raise ClusterError(
+                        f"Change Deployment {self.settings.deployment} in {self.settings.namespace}",
+                        f"somebody else changed it {TRIES} times meanwhile",
+                        "Run again when they are done",
+                        409,
+                    ) from None
+            time.sleep(random.uniform(0, PAUSE))  # apart from each other
+            self._look_again()
+        if wrote and not dry_run and self.workload is not None and self.workload.interrupts:
+            self.warnings.append(
+                f"Deployment {self.workload.name}: calls may fail during the rollout, as {self.workload.interrupts}"
+            )
+        return wrote
+
+    def _look_again(self) -> None:
+        """Work out anew what is to write, from the Deployment as it is now.
+
+        Raises:
+            ClusterError: an item can't be done any more.
+        """
+        self.workload = mounts.Workload(self.rest.get(self._deployment, mounts.RIGHTS), self.settings.container)
+        self.wanted, self._fallback = mounts.Wanted(), ""
+        steps = [self._step(item) for item in self.items]
+        self._refuse_clashes(steps)
+        for step in steps:
+            if step.action == FAIL:
+                raise ClusterError(
+                    f"Change Deployment {self.settings.deployment} in {self.settings.namespace} for {step.name}",
+                    f"somebody else changed it meanwhile: {step.error}",
+                )
+
+    def _patch_deployment(self, dry_run: bool) -> bool:
+        """Take away and apply; whether there was anything. Raises ClusterError, Overtaken."""
         wanted, workload = self.wanted, self.workload
         if workload is None:
             return False
-        removal = workload.removal(wanted)
-        applies = bool(wanted.mounts)
-        if removal is not None:
-            # First: what is to go and what comes may be in each other's way.
-            query = {"fieldManager": mounts.MANAGER, **_dry(dry_run)}
-            answer = self.rest.request(
-                "PATCH", self._deployment, removal, query=query, content_type=mounts.MERGE, rights=mounts.RIGHTS
-            )
-            workload = mounts.Workload(answer, self.settings.container)
-        if applies:
-            answer = self._apply(self._deployment, workload.applied(wanted), mounts.RIGHTS, dry_run)
-            workload = mounts.Workload(answer, self.settings.container)
-        if dry_run:
-            return applies or removal is not None
-        self.workload = workload
-        if (applies or removal is not None) and workload.interrupts:
-            self.warnings.append(
-                f"Deployment {workload.name}: calls may fail during the rollout, as {workload.interrupts}"
-            )
-        return applies or removal is not None
+        wrote = False
+        try:
+            removal = workload.removal(wanted)
+            if removal is not None:
+                # First: what is to go and what comes may be in each other's way.
+                query = {"fieldManager": mounts.MANAGER, **_dry(dry_run)}
+                answer = self.rest.request(
+                    "PATCH", self._deployment, removal, query=query, content_type=mounts.MERGE, rights=mounts.RIGHTS
+                )
+                workload, wrote = mounts.Workload(answer, self.settings.container), True
+            if wanted.mounts:
+                answer = self._apply(self._deployment, workload.applied(wanted), mounts.RIGHTS, dry_run)
+                workload, wrote = mounts.Workload(answer, self.settings.container), True
+        except ClusterError as failure:
+            if failure.status == 409:
+                raise Overtaken(wrote) from None
+            raise
+        if not dry_run:
+            self.workload = workload
+        return wrote
 
     def _wait(self) -> None:
         if not self.settings.wait or self.workload is None:
@@ -557,6 +605,18 @@ class Credentials:
             "probe": {"outcome": item.probe.outcome, "reason": item.probe.reason} if item.probe else {},
             "verified_pods": item.pods,
         }
+
+
+class Overtaken(Exception):
+    """The Deployment isn't any more what a patch was worked out from.
+
+    Attributes:
+        wrote: whether an earlier patch was taken.
+    """
+
+    def __init__(self, wrote: bool) -> None:
+        super().__init__(wrote)
+        self.wrote = wrote
 
 
 def _dry(dry_run: bool) -> dict[str, str]:

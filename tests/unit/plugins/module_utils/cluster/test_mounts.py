@@ -49,6 +49,16 @@ def test_labels_of_the_pods():
     assert workload().selector == "a=1,b=2"
 
 
+def test_patches_hold_for_the_version_that_they_were_worked_out_from():
+    """Others may have applied something since, with the same manager: it would be dropped."""
+    spec = {"selector": {}, "template": {"spec": {"containers": [{"name": "litellm"}]}}}
+    found = mounts.Workload({"metadata": {"name": "litellm", "resourceVersion": "7"}, "spec": spec}, "litellm")
+    one = mounts.Mount("/etc/vertex", "key", "key")
+    assert found.applied(mounts.Wanted({"key": one}))["metadata"] == {"name": "litellm", "resourceVersion": "7"}
+    removal = found.removal(mounts.Wanted(gone={"key": one}))
+    assert removal is not None and removal["metadata"] == {"resourceVersion": "7"}
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, *given: tuple[int, str, str]) -> list[str]:
     """Let pods answer so, one after the other; the programs that were asked for."""
     asked: list[str] = []
