@@ -87,6 +87,12 @@ def test_a_namespace_and_a_list_are_the_whole_command(
     assert rows(dsn, prefix) == [(f"{prefix}chat", "Chat")]
     assert not [one for one in secrets_of(stack) if one in done.output]
     assert run().changed == 0
+    # The same models, however the stores are found.
+    variables |= {"litellm_url": stack.url, "litellm_master_key": stack.master_key, "litemaas_dsn": dsn}
+    elsewhere = {name: value for name, value in variables.items() if name != "namespace"}
+    again = runner.playbook("rhpds.litemaas.manage_models", elsewhere, env={**UNSET, "KUBECONFIG": "/nowhere"})
+    assert (again.rc, again.changed) == (0, 0), again.output
+    assert litellm.models(prefix)[0]["model_info"]["scope"] == "litemaas"
     variables["ACTION"] = "destroy"
     assert run().changed == 2 and not litellm.models(prefix)
 
@@ -149,6 +155,7 @@ def test_without_a_namespace_it_is_said_what_there_is_to_give(runner: harness.Ru
         ("provision_key", {"guid": prefix}),
         ("sync_databases", {}),
         ("check_workshop", {"guid": "x"}),
+        ("manage_models", {}),
     ):
         done = runner.playbook(f"rhpds.litemaas.{name}", variables, env=UNSET)
         assert done.rc and "litellm_url is not set" in done.output and "namespace" in done.output, done.output
@@ -169,6 +176,10 @@ def test_no_cluster_is_asked_for_what_is_given(
     del variables["namespace"]
     done = runner.playbook("rhpds.litemaas.provision_key", variables, env={**env, "LITELLM_URL": ""})
     assert done.rc and "litellm_url is not set" in done.output and "127.0.0.1:1" not in done.output, done.output
+    # Not even for the catalogue's database alone.
+    done = runner.playbook("rhpds.litemaas.manage_models", lists, env={**env, "LITEMAAS_DSN": ""})
+    assert done.rc and "litemaas_dsn is not set: LiteMaaS's database" in done.output, done.output
+    assert "or set namespace" in done.output and "127.0.0.1:1" not in done.output, done.output
     result = runner.module("litellm_model_info", {"namespace": prefix}, env=env)
     assert not result.failed and "found" not in result, result["msg"]
 

@@ -36,7 +36,7 @@ def role(run_playbook: Callable[..., harness.PlaybookResult], prefix: str) -> Ca
     def run(items: list[dict[str, Any]] | None, **options: Any) -> harness.PlaybookResult:
         settings = {name: options.pop(name) for name in list(options) if name in ("check", "diff", "verbosity", "env")}
         variables: dict[str, Any] = {
-            "ocp4_workload_litemaas_models_namespace": prefix,
+            "ocp4_workload_litemaas_models_scope": prefix,
             "ocp4_workload_litemaas_models_sync_from_litellm": False,
             "ocp4_workload_litemaas_models_retry_delay": 0.1,
         }
