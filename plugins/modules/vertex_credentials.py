@@ -42,6 +42,8 @@ options:
         - What else is in the Secret appears beside it.
         - May be left out where the Secret is mounted already. A mount that was made there by other means, with C(oc set
           volume) for example, is taken over.
+        - Another path than before moves the mount, and E(GOOGLE_APPLICATION_CREDENTIALS) with it where that was the old
+          one. O(used_paths) is asked about the old path.
       type: str
     volume:
       description: Name of the volume. That of the Secret where it is left out, or the one that it has.
@@ -102,12 +104,13 @@ options:
     default: litellm
   used_paths:
     description:
-      - Which models still use a key, as a mapping of its path to their names. O(state=absent) is refused for these.
+      - Which models still use a key, as a mapping of its path to their names. O(state=absent) is refused for these, and
+        so is a mount at another O(path).
       - LiteLLM tells nobody the path that a model was registered with, so whoever calls this has to know.
     type: dict
     default: {}
   force:
-    description: Let O(state=absent) take away a key that O(used_paths) names.
+    description: Let O(state=absent), or another O(path), take away a key that O(used_paths) names.
     type: bool
     default: false
   probe:

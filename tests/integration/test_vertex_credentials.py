@@ -197,6 +197,38 @@ def test_what_another_run_mounts_between_reading_and_writing_stays(lab: Lab, mon
     assert lab.mounts() == {"/etc/vertex-1": "key-1", "/etc/vertex-2": "key-2"}
 
 
+@pytest.mark.parametrize("volume", ["vertex-sa-key", "another"])
+def test_another_path_moves_the_mount_unless_models_use_the_old_one(lab: Lab, volume: str) -> None:
+    one = {"secret": "vertex-ai-sa-key", "content": key_file("rhdp-infra"), "verify": False}
+    assert lab.run(**one, path=AI, volume="vertex-sa-key", fallback=True).changed
+    # Another manager has the mount too, and would keep it.
+    mount = {"name": "vertex-sa-key", "mountPath": str(Path(AI).parent), "readOnly": True}
+    volumes = [{"name": "vertex-sa-key", "secret": {"secretName": "vertex-ai-sa-key"}}]
+    spec = {"containers": [{"name": "litellm", "volumeMounts": [mount]}], "volumes": volumes}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": spec}}}
+    query = {"fieldManager": "oc", "force": "true"}
+    kind = "application/apply-patch+yaml"
+    lab.rest.request("PATCH", lab.path("deployments", "litellm"), body, query=query, content_type=kind)
+
+    new = {**one, "path": "/etc/new/key.json", "volume": volume, "used_paths": {AI: ["live-model"]}}
+    for check in (True, False):
+        refused = lab.run(**new, check=check)
+        assert refused.failed and f"{AI} is still used by live-model" in refused["msg"], refused["msg"]
+    assert lab.mounts() == {str(Path(AI).parent): "vertex-ai-sa-key"}
+
+    foreseen = lab.run(**new, force=True, check=True)["results"][0]["changes"]
+    moved = lab.run(**new, force=True)
+    assert not moved.failed, moved["msg"]
+    assert moved["results"][0]["changes"] == foreseen
+    assert any(str(Path(AI).parent) in str(change) and change["after"] is None for change in foreseen), foreseen
+    assert lab.mounts() == {"/etc/new": "vertex-ai-sa-key"}
+    template = lab.template()
+    assert [found["name"] for found in template["spec"]["volumes"]] == [volume]
+    assert list(template["metadata"]["annotations"]) == [f"vertex.rhpds.litemaas/{volume}"]
+    assert template["spec"]["containers"][0]["env"][0]["value"] == "/etc/new/key.json"
+    assert not lab.run(**new).changed
+
+
 def test_the_fallback_comes_and_goes_by_itself(lab: Lab) -> None:
     one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra")}
     lab.run(**one)

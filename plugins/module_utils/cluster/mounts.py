@@ -69,6 +69,8 @@ class Wanted:
     mounts: dict[str, Mount] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     gone: dict[str, Mount] = field(default_factory=dict)
+    #: Mounts of ours that a new one stands in for, by folder.
+    moved: dict[str, Mount] = field(default_factory=dict)
     #: Path for :data:`FALLBACK`; "" takes it away, None leaves it as it is.
     fallback: str | None = None
 
@@ -164,6 +166,10 @@ class Workload:
             for mount in one.get("volumeMounts") or ()
         )
 
+    def owns(self, mount: Mount) -> bool:
+        """Whether a mount was applied, or taken over, by :data:`MANAGER`."""
+        return mount.folder in {path.rstrip("/") for path in self._owned()[1]}
+
     # ---- what this manager has applied ----
 
     def _owned(self) -> tuple[set[str], set[str], bool, set[str]]:
@@ -191,6 +197,8 @@ class Workload:
             for one in self.mounts
             if one.secret and one.volume in volumes and one.folder in {path.rstrip("/") for path in folders}
         }
+        mounts = {name: one for name, one in mounts.items() if one.folder not in wanted.moved}
+        left_over = {one.volume for one in wanted.moved.values()} - set(wanted.mounts)
         mounts = {name: one for name, one in {**mounts, **wanted.mounts}.items() if name not in wanted.gone}
         marks = {name: self.annotations[name] for name in annotations if name in self.annotations}
         marks |= {f"{CHECKSUM}{volume}": checksum for volume, checksum in wanted.checksums.items()}
@@ -206,7 +214,8 @@ class Workload:
         if mounts:
             pod["volumes"] = [{"name": one.volume, "secret": {"secretName": one.secret}} for one in mounts.values()]
         template: dict[str, Any] = {"spec": pod}
-        kept = {name: text for name, text in marks.items() if name.removeprefix(CHECKSUM) not in wanted.gone}
+        dropped = left_over | set(wanted.gone)
+        kept = {name: text for name, text in marks.items() if name.removeprefix(CHECKSUM) not in dropped}
         if kept:
             template["metadata"] = {"annotations": kept}
         return {
@@ -215,6 +224,11 @@ class Workload:
             "metadata": {"name": self.name, **self._of_version},
             "spec": {"template": template},
         }
+
+    def leftovers(self, wanted: Wanted) -> dict[str, Any] | None:
+        """A merge patch for moved mounts that another manager keeps alive; None where there are none."""
+        left = {one.volume: one for one in self.mounts if one.folder in wanted.moved}
+        return self.removal(Wanted(mounts=wanted.mounts, gone=left))
 
     @property
     def _of_version(self) -> dict[str, str]:
@@ -241,10 +255,11 @@ class Workload:
         if without_fallback:
             container["env"] = [{"name": FALLBACK, "$patch": "delete"}]
         pod: dict[str, Any] = {"containers": [container]}
-        volumes = [name for name in wanted.gone if name in self._volumes and not self._used_elsewhere(name)]
+        leaving = [name for name in wanted.gone if name not in wanted.mounts]
+        volumes = [name for name in leaving if name in self._volumes and not self._used_elsewhere(name)]
         if volumes:
             pod["volumes"] = [{"name": name, "$patch": "delete"} for name in volumes]
-        marks = {f"{CHECKSUM}{name}": None for name in wanted.gone if f"{CHECKSUM}{name}" in self.annotations}
+        marks = {f"{CHECKSUM}{name}": None for name in leaving if f"{CHECKSUM}{name}" in self.annotations}
         template: dict[str, Any] = {"spec": pod}
         if marks:
             template["metadata"] = {"annotations": marks}

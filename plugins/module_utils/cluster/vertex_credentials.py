@@ -73,6 +73,8 @@ class Credential:
     data: bytes = b""
     probe: vertex.Probe | None = None
     pods: list[str] = field(default_factory=list)
+    #: Folders that it is moved from.
+    left: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -293,9 +295,22 @@ class Credentials:
                 f"{there.folder} of Deployment {self.settings.deployment} is mounted from {what} already (volume"
                 f" {there.volume}{single}): take that mount away, or choose another path"
             )
+        moved = [
+            one
+            for one in mounted
+            if one.secret == item.secret
+            and not one.sub_path
+            and one.folder not in (item.folder, item.path)
+            # Once applied, one that is moved is only others'.
+            and (one.folder in item.left or (workload is not None and workload.owns(one)))
+        ]
+        refused = self._in_use({f"{one.folder}/{FILE}" for one in moved})
+        if refused:
+            return refused
+        item.left |= {one.folder for one in moved}
         if there is not None:
             item.volume = there.volume
-        item.volume = item.volume or item.secret
+        item.volume = item.volume or (moved[0].volume if moved else item.secret)
         taken = workload.volume_of(item.volume) if workload else None
         if taken is not None and taken != item.secret:
             return (
@@ -310,6 +325,9 @@ class Credentials:
             step.changes.append(Change(f"{where} mount {item.folder}", None, f"Secret {item.secret}, read-only"))
         elif not there.read_only:
             step.changes.append(Change(f"{where} mount {item.folder}", "writable", "read-only"))
+        for one in moved:
+            step.changes.append(Change(f"{where} mount {one.folder}", f"Secret {item.secret}", None))
+            self.wanted.moved[one.folder] = one
         before = workload.annotations.get(mounts.CHECKSUM + item.volume) if workload else None
         short = item.checksum[:16]
         if before != short:
@@ -325,7 +343,9 @@ class Credentials:
 
     def _fallback_changes(self, item: Credential, where: str) -> list[Change]:
         current = self.workload.fallback if self.workload else None
-        if item.fallback is True:
+        left = {f"{folder}/{FILE}" for folder in item.left}
+        # It follows a key that is moved: nothing is at the old path any more.
+        if item.fallback is True or (item.fallback is None and current in left and not self._fallback):
             if self._fallback and self._fallback != item.path:
                 item.error = f"fallback is wanted for {self._fallback} too: only one key can be that"
                 return []
@@ -333,7 +353,7 @@ class Credentials:
             if current != item.path:
                 self.wanted.fallback = item.path
                 return [Change(f"{where} {mounts.FALLBACK}", current, item.path)]
-        elif item.fallback is False and current == item.path:
+        elif item.fallback is False and current is not None and current in {item.path, *left}:
             self.wanted.fallback = self.wanted.fallback or ""
             return [Change(f"{where} {mounts.FALLBACK}", current, None)]
         return []
@@ -346,14 +366,9 @@ class Credentials:
             if one.secret == item.secret and (not item.path or one.folder in (item.folder, item.path))
         ]
         paths = {f"{one.folder}/{FILE}" for one in own} | ({item.path} if item.path else set())
-        users = sorted(
-            {str(model) for path in paths for model in _listed(self.settings.used_paths.get(path)) if model is not None}
-        )
-        if users and not self.settings.force:
-            return (
-                f"{', '.join(sorted(paths))} is still used by {_some(users)}: remove these models first, or set force,"
-                " and their calls fail from then on"
-            )
+        refused = self._in_use(paths)
+        if refused:
+            return refused
         for one in own:
             self.wanted.gone[one.volume] = one
             step.changes.append(
@@ -376,6 +391,18 @@ class Credentials:
         if step.changes:
             step.action = DELETE
         return ""
+
+    def _in_use(self, paths: set[str]) -> str:
+        """Why keys at these paths can't go; "" where they can."""
+        users = sorted(
+            {str(model) for path in paths for model in _listed(self.settings.used_paths.get(path)) if model is not None}
+        )
+        if not users or self.settings.force:
+            return ""
+        return (
+            f"{', '.join(sorted(paths))} is still used by {_some(users)}: remove these models first, or set force,"
+            " and their calls fail from then on"
+        )
 
     def _refuse_clashes(self, steps: list[Step[Credential, Any]]) -> None:
         """Two items for one place, and a Deployment that isn't there though it is needed now."""
@@ -547,6 +574,13 @@ class Credentials:
             if wanted.mounts:
                 answer = self._apply(self._deployment, workload.applied(wanted), mounts.RIGHTS, dry_run)
                 workload, wrote = mounts.Workload(answer, self.settings.container), True
+            leftovers = None if dry_run else workload.leftovers(wanted)
+            if leftovers is not None:
+                query = {"fieldManager": mounts.MANAGER}
+                answer = self.rest.request(
+                    "PATCH", self._deployment, leftovers, query=query, content_type=mounts.MERGE, rights=mounts.RIGHTS
+                )
+                workload = mounts.Workload(answer, self.settings.container)
         except ClusterError as failure:
             if failure.status == 409:
                 raise Overtaken(wrote) from None
