@@ -55,6 +55,8 @@ options:
         description:
           - Host of a database outside the namespace. What is given for such a database always takes effect, as it is
             somebody else's.
+          - Refused while the volume of the database in the namespace is there, as its only password would be lost; the
+            same holds for O(database.url).
           - Without it and O(database.url), the Service C(litellm-postgres).
         type: str
       port:
@@ -135,8 +137,9 @@ options:
   update_secrets:
     description:
       - V(missing) uses given values only for what is missing.
-      - V(always) has them take the place of what is there, the database's password too, which the database itself has
-        to be told. Never that of the salt key of a deployment.
+      - V(always) has them take the place of what is there, but never that of the salt key of a deployment.
+      - A new password for a database in the namespace whose volume is there is refused, as the database would keep the
+        old one. Set it in the database first (C(ALTER ROLE)), then in Secret C(litemaas-db).
     type: str
     choices: [missing, always]
     default: missing

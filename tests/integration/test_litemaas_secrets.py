@@ -16,7 +16,7 @@ import psycopg2.extensions
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace
+from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace, eventually
 
 MODULE = "litemaas_secrets"
 NAMES = ("litemaas-db", "litellm-secret", "backend-secret", "litellm-redis", "litellm-key-derivation")
@@ -195,6 +195,24 @@ def test_a_password_is_found_in_the_url_and_urls_are_brought_in_line(run: Runs, 
     assert any("DATABASE_URL in Secret litemaas-db did not agree" in one for one in result["notes"])
     again = values(place, "litemaas-db")
     assert again["password"] == "in/url" and "in%2Furl@" in again["DATABASE_URL"] and "extra=1" in again["DATABASE_URL"]
+
+
+def test_the_only_password_of_a_volume_is_not_overwritten(run: Runs, place: Namespace) -> None:
+    run()
+    volume(place)
+    external = {"host": "db.example.com", "username": "them", "password": "their-password"}
+    words = run.refused(database=external)
+    assert "the database at db.example.com would take its place" in words and "data-litellm-postgres-0" in words
+    words = run.refused(database={"password": "a-new-password"}, update_secrets="always")
+    assert "ALTER ROLE litellm PASSWORD" in words and "a-new-password" not in words
+    # What the refusal says: the database has been told, then the Secret; its URLs follow.
+    place.patch("Secret", "litemaas-db", {"stringData": {"password": "a-new-password"}})
+    result = run(database={"password": "a-new-password"}, update_secrets="always")
+    assert entry(result, "litemaas-db")["updated"] == ["DATABASE_URL", "LITELLM_DATABASE_URL"]
+    assert not run(database={"password": "a-new-password"}, update_secrets="always").changed
+    place.delete("PersistentVolumeClaim", "data-litellm-postgres-0")
+    eventually(lambda: place.get("PersistentVolumeClaim", "data-litellm-postgres-0") is None)
+    assert "password" in entry(run(database=external), "litemaas-db")["updated"]
 
 
 def test_what_cannot_be_decoded_counts_as_missing(run: Runs, place: Namespace) -> None:

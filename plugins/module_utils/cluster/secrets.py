@@ -208,6 +208,43 @@ def lost(found: Values, running: Mapping[str, str], given: Iterable[str], volume
     return sentences
 
 
+def overwritten(found: Values, wish: Wish, volumes: Iterable[str]) -> str:
+    """What would take the place of the only password of a volume, with the way on; "" where nothing would.
+
+    Args:
+        found: usable values that are there, Secret → key → value.
+        volumes: names of the volume claims of the database in the namespace.
+    """
+    there = found.get(DATABASE, {})
+    address = Address.of(there.get(URL, ""))
+    password = there.get("password") or address.password
+    host = short_host(address.host, wish.namespace) or POSTGRES
+    names = ", ".join(sorted(volumes))
+    # Where the Secret is of another database already, the volume's password isn't in it any more.
+    if not names or not password or host != POSTGRES:
+        return ""
+    if wish.external:
+        wanted = Address.of(str(wish.database["url"])).host if wish.database.get("url") else wish.database["host"]
+        if not wanted or short_host(str(wanted), wish.namespace) == POSTGRES:
+            return ""
+        return (
+            f"The deployment's database is in the volume {names}, whose only password is in Secret {DATABASE}: that of"
+            f" the database at {wanted} would take its place. Back the databases up (playbook rhpds.litemaas.backup),"
+            f" note {SALT} of Secret {LITELLM}, remove the deployment with its volume, restore the backup into the"
+            " other database, then deploy with it and with that salt_key"
+        )
+    given = wish.value(DATABASE, "password")
+    if wish.always and given and given != password:
+        user = wish.value(DATABASE, "username") or there.get("username") or address.username or "litellm"
+        return (
+            f"database.password is not the one in Secret {DATABASE}, and PostgreSQL reads one only when it makes its"
+            f" volume ({names} is there): it would keep the old one, and nobody would know it. Leave database.password"
+            f" empty. To change it, set it in the database first (ALTER ROLE {user} PASSWORD …, in pod {POSTGRES}-0),"
+            f" then the key password of Secret {DATABASE} to the same, and run again with it"
+        )
+    return ""
+
+
 def plan(found: Values, running: Mapping[str, str], wish: Wish, data: bool) -> Plan:
     """What each Secret is to hold.
 
@@ -466,15 +503,16 @@ class Keeper:
         base = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/litellm"
         deployment = self.client.find(base, "get on deployments.apps")
         base = f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims"
-        claims = [] if wish.external else self.client.get(base, "list on persistentvolumeclaims")["items"]
-        volumes = [one["metadata"]["name"] for one in claims if is_volume(one)]
+        claims = self.client.get(base, "list on persistentvolumeclaims")["items"]
+        inside = [one["metadata"]["name"] for one in claims if is_volume(one)]
+        volumes = [] if wish.external else inside
         running = running_values(self.client, self.namespace, deployment)
         self._remember([running])
         written: dict[str, dict[str, Any]] = {}
         for attempt in range(TRIES):
             found = {name: decoded(secret) for name, secret in before.items()}
             self._remember(found.values())
-            self._refuse_loss(found, running, wish, volumes, deployment is not None)
+            self._refuse_loss(found, running, wish, inside, deployment is not None)
             planned = plan(found, running, wish, bool(volumes) or deployment is not None)
             self._remember(planned.wanted.values())
             results = [self._difference(name, before[name], planned.wanted[name]) for name in planned.wanted]
@@ -548,7 +586,9 @@ class Keeper:
             if wish.value(name, key)
         }
         # A LiteLLM that runs without any key that is known here is one all the same.
-        sentences = lost(found, running or ({"": ""} if deployed else {}), given, volumes)
+        known = running or ({"": ""} if deployed else {})
+        sentences = lost(found, known, given, () if wish.external else volumes)
+        sentences += filter(None, [overwritten(found, wish, volumes)])
         if sentences:
             raise SecretsError(f"Nothing was written in {self.namespace}. " + ". ".join(sentences))
 

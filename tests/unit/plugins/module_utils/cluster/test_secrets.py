@@ -178,3 +178,34 @@ def test_whose_a_volume_is(name, labels, ours, deletable):
     claim = {"metadata": {"name": name, "labels": labels}}
     assert secrets.is_volume(claim) == ours
     assert secrets.is_volume(claim, secrets.claim_templates(None)) == deletable
+
+
+INSIDE = {"password": "old", secrets.URL: "postgresql://me:old@litellm-postgres.ns.svc:5432/db"}
+OUTSIDE = {"password": "old", secrets.URL: "postgresql://me:old@db.example.com:5432/db"}
+GIVEN = {DB: {"password": "new"}}
+
+
+@pytest.mark.parametrize(
+    ("there", "volumes", "options", "words"),
+    [
+        (INSIDE, ["pvc"], {"database": {"host": "db.example.com"}, "given": GIVEN}, "db.example.com would take its"),
+        (INSIDE, ["pvc"], {"database": {"url": "postgresql://a:b@db.example.com/x"}}, "db.example.com would take its"),
+        ({"password": "old"}, ["pvc"], {"database": {"host": "db.example.com"}}, "would take its place"),
+        ({secrets.URL: INSIDE[secrets.URL]}, ["pvc"], {"database": {"host": "h"}}, "would take its place"),
+        (INSIDE, ["pvc"], {"database": {"host": "litellm-postgres.ns.svc.cluster.local"}, "given": GIVEN}, ""),
+        (INSIDE, [], {"database": {"host": "db.example.com"}, "given": GIVEN}, ""),
+        # Switched before: the password in the Secret is the other database's.
+        (OUTSIDE, ["pvc"], {"database": {"host": "db.example.com"}, "given": GIVEN}, ""),
+        ({}, ["pvc"], {"database": {"host": "db.example.com"}, "given": GIVEN}, ""),
+        (INSIDE, ["pvc"], {"always": True, "given": GIVEN}, "ALTER ROLE me PASSWORD"),
+        ({secrets.URL: INSIDE[secrets.URL]}, ["pvc"], {"always": True, "given": GIVEN}, "ALTER ROLE me PASSWORD"),
+        (INSIDE, ["pvc"], {"always": True, "given": {DB: {"password": "old"}}}, ""),
+        (INSIDE, ["pvc"], {"always": True}, ""),
+        (INSIDE, ["pvc"], {"given": GIVEN}, ""),
+        (INSIDE, [], {"always": True, "given": GIVEN}, ""),
+    ],
+)
+def test_the_only_password_of_a_volume_is_not_overwritten(there, volumes, options, words):
+    sentence = secrets.overwritten({DB: there}, wish(**options), volumes)
+    assert words in sentence and bool(words) == bool(sentence) and ("pvc" in sentence or not words)
+    assert "old@" not in sentence and "new" not in sentence.split()
