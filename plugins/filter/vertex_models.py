@@ -95,9 +95,9 @@ def vertex_models(
             "vertex_project": account["project"],
             "vertex_location": location,
             "vertex_credentials": account["path"],
-            # LiteMaaS has one category a model: the first word of its type.
+            # LiteMaaS has one category a model, the first word of its type: the description has all of it.
             "category": str(entry["type"]).partition(",")[0].strip().lower(),
-            "description": entry["best_for"],
+            "description": f"{entry['type']}: {entry['best_for']}",
             **{key: value for key, value in entry.items() if key not in _OURS},
         }
         out.append({**item, **(overrides or {}).get(name, {})})

@@ -81,7 +81,7 @@ def test_everything_comes_stays_and_goes(
         cursor.execute("SELECT id, category, description FROM models WHERE id = ANY(%s) ORDER BY id", (NAMES,))
         rows = cursor.fetchall()
     assert [row[0] for row in rows] == NAMES
-    assert ("minimax-m2", "chat", "Multi-step tool use, coding, office workflows") in rows
+    assert ("minimax-m2", "chat", "Chat, Agentic: Multi-step tool use, coding, office workflows") in rows
 
     key = litellm.keys(f"{prefix}automation")[0]
     assert (key["tpm_limit"], key["rpm_limit"], key["expires"]) == (400000, 500, None)

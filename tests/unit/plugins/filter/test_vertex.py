@@ -62,6 +62,15 @@ def test_the_example_says_the_same_as_the_table():
     assert example["ocp4_workload_litemaas_models_vertex_credentials_projects"] == PROJECTS
 
 
+def test_the_catalogue_shows_the_whole_type_and_what_it_is_good_for():
+    shown = {
+        one["model_name"]: (one["category"], one["description"]) for one in vertex_models(TABLE, ACCOUNTS, LOCATIONS)
+    }
+    assert shown["minimax-m2"] == ("chat", "Chat, Agentic: Multi-step tool use, coding, office workflows")
+    haiku = "Chat: High-throughput, classification, light Q&A — lowest Anthropic price"
+    assert shown["claude-3-5-haiku"] == ("chat", haiku)
+
+
 def test_regions_and_overrides():
     locations = {**LOCATIONS, "gpt-oss-20b": "global"}
     overrides = {"gpt-oss-120b": {"category": "reasoning", "rpm": 10}}
