@@ -19,9 +19,12 @@ description:
     labelled as managed by somebody else never goes.
   - With O(scope=leftovers) it is what an earlier deploy applied and O(wanted) doesn't name, such as the Routes of an
     earlier prefix, or the OAuthClient of a login that is switched off, where the account may list OAuthClients. Secrets
-    and volumes stay then, whatever is wanted, and so does a Job that is at work.
-  - With O(scope=failed_jobs) it is the Jobs of an earlier deploy that failed, as a Job can't be run again. All
-    else that carries the label is in RV(kept).
+    and volumes stay then, whatever is wanted, and so does a Job that is at work, unless it is a migration to an image
+    that is not wanted any more. Where a HorizontalPodAutoscaler goes, what it scaled gets the replicas that the deploy
+    wants.
+  - With O(scope=failed_jobs) it is the Jobs of an earlier deploy that failed, as a Job can't be run again, and with
+    O(wanted) also migrations that it doesn't name and that are still at work. All else that carries the label is in
+    RV(kept).
   - What nobody marked stays, unless O(obsolete) names it.
 author:
   - rhpds.litemaas contributors (@rhpds)
@@ -39,7 +42,9 @@ options:
     choices: [leftovers, failed_jobs, everything]
     required: true
   wanted:
-    description: With O(scope=leftovers), what stays, each as C(Kind/name).
+    description:
+      - With O(scope=leftovers), what stays, each as C(Kind/name).
+      - With O(scope=failed_jobs), the migration that stays though it is at work. Empty, all of them stay.
     type: list
     elements: str
     default: []
@@ -102,6 +107,11 @@ kept:
   returned: success
   type: list
   elements: str
+scaled:
+  description: What got the wanted replicas, as its autoscaler went, each as C(Kind/name: number).
+  returned: success
+  type: list
+  elements: str
 namespace:
   description: V(removed), V(absent), or why it stays. Empty with O(scope=leftovers).
   returned: success
@@ -135,7 +145,7 @@ def work(module, params):
     if params["scope"] == "leftovers":
         outcome = removal.leftovers(params["wanted"], params["obsolete"])
     elif params["scope"] == "failed_jobs":
-        outcome = removal.failed_jobs()
+        outcome = removal.failed_jobs(params["wanted"])
     else:
         outcome = removal.everything(params["keep_volume"])
     changed = bool(outcome.removed) or outcome.namespace == "removed"
@@ -143,6 +153,8 @@ def work(module, params):
     parts = [f"{verb} {len(outcome.removed)} objects" if outcome.removed else "nothing to remove"]
     if outcome.kept:
         parts.append(f"kept {', '.join(outcome.kept)}")
+    if outcome.scaled:
+        parts.append(f"{'would scale' if module.check_mode else 'scaled'} {', '.join(outcome.scaled)}")
     if outcome.namespace:
         parts.append(f"namespace {params['namespace']} {outcome.namespace}")
     return {
@@ -150,6 +162,7 @@ def work(module, params):
         "msg": "; ".join(parts),
         "removed": outcome.removed,
         "kept": outcome.kept,
+        "scaled": outcome.scaled,
         "namespace": outcome.namespace,
         "diff": {"before": "".join(f"{one}\n" for one in outcome.removed), "after": ""},
     }

@@ -110,20 +110,20 @@ def _remember(wanted: Definition) -> None:
     annotations[APPLIED] = json.dumps(record, sort_keys=True)
 
 
-def _remembered(there: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What we applied last; None where somebody else made the workload."""
+def remembered(there: Mapping[str, Any]) -> dict[str, Any]:
+    """What we applied last of a workload: ``replicas`` and ``env``; {} where somebody else made it."""
     with suppress(KeyError, ValueError, TypeError):
         found = json.loads((there["metadata"].get("annotations") or {})[APPLIED])
         if isinstance(found, dict):
             return found
-    return None
+    return {}
 
 
 def _keep_changes(
     wanted: Definition, there: Mapping[str, Any], scaled: bool, keep_changes: bool, kept: list[str]
 ) -> None:
     name = wanted["metadata"]["name"]
-    before = _remembered(there) if keep_changes else {}
+    before = (remembered(there) or None) if keep_changes else {}
     replicas, live_replicas = wanted["spec"].get("replicas", 1), there["spec"].get("replicas", 1)
     last = None if before is None else before.get("replicas", live_replicas)
     changed_by_others = keep_changes and (last is None or (live_replicas != last and replicas == last))

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.keep import remembered
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import (
     CREATED,
     MANAGED_BY,
@@ -50,6 +51,9 @@ KINDS = {
 PLURALS = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
 #: What a volume can't be used again without, and what says where its backups are.
 WITH_VOLUME = ("PersistentVolumeClaim", "Secret", "ConfigMap/litemaas-backups")
+#: The names of Jobs that bring LiteLLM's database to an image begin with it.
+MIGRATION = "litellm-migration-"
+AUTOSCALER = "HorizontalPodAutoscaler"
 #: Kinds that a deploy never takes away: there is no way back.
 PRECIOUS = ("PersistentVolumeClaim", "Secret")
 #: What every namespace gets from the cluster.
@@ -125,6 +129,17 @@ class Found:
         """Whether a deploy has applied it, not another part of this collection."""
         return any(entry.get("manager") == MANAGER for entry in self.body["metadata"].get("managedFields") or [])
 
+    @property
+    def migrates(self) -> bool:
+        """Whether it is a Job that brings LiteLLM's database to an image."""
+        return self.kind == "Job" and self.name.startswith(MIGRATION)
+
+    @property
+    def scales(self) -> str:
+        """``Kind/name`` of what an autoscaler scales; "" for everything else."""
+        target = (self.body.get("spec") or {}).get("scaleTargetRef") if self.kind == AUTOSCALER else None
+        return f"{target['kind']}/{target['name']}" if target else ""
+
     def ended(self) -> str:
         """How a Job ended: ``Complete`` or ``Failed``; "" for one that is at work, and for everything else."""
         conditions = (self.body.get("status") or {}).get("conditions") or []
@@ -138,11 +153,13 @@ class Outcome:
 
     Attributes:
         namespace: ``removed``, ``absent``, or why it stays.
+        scaled: what got the wanted replicas, as its autoscaler went, each ``Kind/name: number``.
     """
 
     removed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     namespace: str = ""
+    scaled: list[str] = field(default_factory=list)
 
 
 class Removal:
@@ -155,26 +172,65 @@ class Removal:
     def leftovers(self, wanted: Collection[str], obsolete: Collection[str]) -> Outcome:
         """Removes what an earlier deploy applied and this one doesn't want, and what is obsolete by name.
 
-        Jobs that are at work stay, Secrets and volumes always do. Raises ClusterError.
+        Jobs that are at work stay, but for migrations of an image that isn't wanted. Secrets and volumes always stay.
+        Where our autoscaler goes, what it scaled gets the replicas that the deploy wants. Raises ClusterError.
         """
         going = [
             one
             for one in self._all([kind for kind in KINDS if kind not in PRECIOUS])
             if one.shown not in wanted
-            and (one.kind != "Job" or one.ended())
+            and (one.kind != "Job" or one.ended() or one.migrates)
             and not one.owners
             and ((one.ours and one.from_deploy) or one.shown in obsolete)
         ]
         going += [one for one in self._outside_if_readable() if one.shown not in wanted]
         self._remove(going)
-        return Outcome([one.shown for one in going])
+        scaled = self._rescaled(going)
+        return Outcome([one.shown for one in going], scaled=scaled)
 
-    def failed_jobs(self) -> Outcome:
-        """Removes Jobs of a deploy that failed, as a Job can't be run again; names the rest. Raises ClusterError."""
+    def failed_jobs(self, wanted: Collection[str] = ()) -> Outcome:
+        """Removes Jobs of a deploy that failed, as a Job can't be run again; names the rest.
+
+        Where anything is wanted, migrations that aren't and are still at work go too: two of them would race. Raises
+        ClusterError.
+        """
         ours = [one for one in self._all(KINDS) if one.ours]
-        failed = [one for one in ours if one.from_deploy and one.ended() == "Failed"]
+        failed = [
+            one
+            for one in ours
+            if one.from_deploy
+            and (one.ended() == "Failed" or (wanted and one.migrates and not one.ended() and one.shown not in wanted))
+        ]
         self._remove(failed)
         return Outcome([one.shown for one in failed], [one.shown for one in ours if one not in failed])
+
+    def _rescaled(self, going: Iterable[Found]) -> list[str]:
+        """Gives what our autoscalers scaled the replicas that a deploy wants, as its annotation has them.
+
+        The next deploy would take the last number of an autoscaler for somebody's will.
+        """
+        targets = {one.scales for one in going if one.scales}
+        if not targets:
+            return []
+        gone = {one.shown for one in going}
+        there = self._all((AUTOSCALER, "Deployment", "StatefulSet"))
+        targets -= {one.scales for one in there if one.shown not in gone}
+        scaled = []
+        for one in there:
+            wanted = remembered(one.body).get("replicas")
+            if one.shown not in targets or wanted is None or one.body["spec"].get("replicas", 1) == wanted:
+                continue
+            if not self.check:
+                self.client.request(
+                    "PATCH",
+                    one.path,
+                    {"metadata": {"uid": one.uid}, "spec": {"replicas": wanted}},
+                    query={"fieldManager": MANAGER},
+                    content_type="application/merge-patch+json",
+                    rights=f"patch on {one.kind}",
+                )
+            scaled.append(f"{one.shown}: {wanted}")
+        return scaled
 
     def everything(self, keep_volume: bool = False) -> Outcome:
         """Removes all that is ours, and the namespace where we made it and nobody else uses it. Raises ClusterError."""

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.removal import Outcome, Removal
 
+APPLIED = {"managedFields": [{"manager": "rhpds.litemaas"}]}
 OURS = {"app.kubernetes.io/managed-by": "rhpds.litemaas"}
 THEIRS = {"app.kubernetes.io/managed-by": "somebody-else"}
 SPACE = "/api/v1/namespaces/ns"
@@ -222,3 +223,70 @@ def test_a_namespace_that_could_not_be_read_whole_stays(path: str, status: int) 
     outcome = everything(server)
     assert f"GET {path}: refused" in outcome.namespace and "could be read" in outcome.namespace
     assert SPACE in server.objects
+
+
+def leftovers(server: Server, *wanted: str, check: bool = False) -> Outcome:
+    return Removal(server, "ns", check=check, timeout=1).leftovers(wanted, ())  # type: ignore[arg-type]
+
+
+def failed_jobs(server: Server, *wanted: str) -> Outcome:
+    return Removal(server, "ns", timeout=1).failed_jobs(wanted)  # type: ignore[arg-type]
+
+
+def jobs() -> Server:
+    server = Server()
+    for name in ("litellm-migration-old", "litellm-migration-new", "other"):
+        server.add("jobs", name, OURS, metadata=copy.deepcopy(APPLIED))
+    server.add("jobs", "litellm-migration-theirs", THEIRS)
+    done = {"conditions": [{"type": "Complete", "status": "True"}]}
+    server.add("jobs", "litellm-migration-done", OURS, metadata=copy.deepcopy(APPLIED), status=done)
+    return server
+
+
+def test_a_migration_at_work_for_an_image_that_is_not_wanted_goes() -> None:
+    server = jobs()
+    assert not failed_jobs(server).removed
+    first = failed_jobs(server, "Job/litellm-migration-new")
+    assert first.removed == ["Job/litellm-migration-old"] and "Job/litellm-migration-new" in first.kept
+    assert not failed_jobs(server, "Job/litellm-migration-new").removed
+    server = jobs()
+    assert set(leftovers(server, "Job/litellm-migration-new").removed) == {
+        "Job/litellm-migration-old",
+        "Job/litellm-migration-done",
+    }
+    assert not leftovers(server, "Job/litellm-migration-new").removed
+
+
+def scaled(replicas: int = 6) -> tuple[Server, str]:
+    """A Deployment that a deploy wants three of, and its autoscaler."""
+    server = Server()
+    notes = {**copy.deepcopy(APPLIED), "annotations": {"rhpds.litemaas/applied": '{"env": {}, "replicas": 3}'}}
+    path = server.add("deployments", "litellm", OURS, metadata=notes, spec={"replicas": replicas})
+    target = {"scaleTargetRef": {"kind": "Deployment", "name": "litellm"}}
+    server.add("horizontalpodautoscalers", "litellm", OURS, metadata=copy.deepcopy(APPLIED), spec=target)
+    return server, path
+
+
+def test_what_an_autoscaler_of_ours_set_goes_with_it() -> None:
+    server, path = scaled()
+    assert (
+        leftovers(server, "Deployment/litellm", check=True).scaled == ["Deployment/litellm: 3"] and not server.patched
+    )
+    assert leftovers(server, "Deployment/litellm").scaled == ["Deployment/litellm: 3"]
+    assert server.objects[path]["spec"]["replicas"] == 3
+    again = leftovers(server, "Deployment/litellm")
+    assert not again.removed and not again.scaled
+    # What somebody sets from now on stays.
+    server.objects[path]["spec"]["replicas"] = 5
+    leftovers(server, "Deployment/litellm")
+    assert server.objects[path]["spec"]["replicas"] == 5
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_replicas_stay_where_an_autoscaler_does(other: bool) -> None:
+    server, path = scaled()
+    wanted = ["Deployment/litellm"] + ([] if other else ["HorizontalPodAutoscaler/litellm"])
+    if other:
+        target = {"scaleTargetRef": {"kind": "Deployment", "name": "litellm"}}
+        server.add("horizontalpodautoscalers", "somebodys", spec=target)
+    assert not leftovers(server, *wanted).scaled and server.objects[path]["spec"]["replicas"] == 6
