@@ -16,7 +16,8 @@ options:
     description:
       - Path of a kubeconfig.
       - Without it and without O(host), the user's own, or the account of the pod that the module itself runs in.
-      - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG).
+      - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG), unless O(host) is given, or O(api_key)
+        with E(K8S_AUTH_HOST).
     type: path
   context:
     description:

@@ -39,7 +39,8 @@ options:
           - Path of a kubeconfig.
           - Without it and without O(cluster.host), the user's own, or the account of the pod that the module itself
             runs in.
-          - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG).
+          - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG), unless O(cluster.host) is given, or
+            O(cluster.api_key) with E(K8S_AUTH_HOST).
         type: path
       context:
         description:

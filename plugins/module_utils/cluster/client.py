@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,12 +25,16 @@ from ansible.module_utils.basic import env_fallback
 
 #: Seconds to wait for the API server's answers.
 TIMEOUT = 30
+#: Variables of the environment that :class:`Cluster` looks at itself. Ansible's fallback would make them look like
+#: options, and a kubeconfig of the environment would win over a host that is given.
+KUBECONFIG, HOST, API_KEY = "K8S_AUTH_KUBECONFIG", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY"
 #: Where the variables of AgnosticD and kubernetes.core are found; documentation: doc_fragments/cluster.py
 SPEC: dict[str, dict[str, Any]] = {
-    "kubeconfig": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
+    "kubeconfig": {"type": "path"},
     "context": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_CONTEXT"])},
-    "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
-    "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
+    "host": {"type": "str"},
+    # With a fallback, as only what Ansible knows of is kept out of results.
+    "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, [API_KEY])},
     "validate_certs": {
         "type": "bool",
         "default": True,
@@ -77,8 +83,18 @@ class Cluster:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Cluster:
-        """From options of :data:`SPEC`, among others."""
+        """From options of :data:`SPEC`, among others, then from the environment.
+
+        A host or a token that is given means that server, whatever kubeconfig the environment has.
+        """
         given = {field.name: params[field.name] for field in fields(cls) if params.get(field.name) is not None}
+        found = {name: os.environ.get(variable) for name, variable in (("kubeconfig", KUBECONFIG), ("host", HOST))}
+        own_key = given.get("api_key") and given["api_key"] != os.environ.get(API_KEY)
+        is_meant = given.get("host") or (own_key and found["host"])
+        if found["kubeconfig"] and "kubeconfig" not in given and not is_meant:
+            given["kubeconfig"] = str(Path(os.path.expandvars(found["kubeconfig"])).expanduser())
+        if found["host"]:
+            given.setdefault("host", found["host"])
         return cls(**given)
 
     def client(self) -> Any:
