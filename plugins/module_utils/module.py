@@ -19,6 +19,9 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import clie
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import BadOption, LiteLLMError, redact
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import secret_texts
 
+#: Parameters of LiteLLM that take a key as well as the path of one.
+CREDENTIALS = ("vertex_credentials", "vertex_ai_credentials")
+
 
 class LiteMaaSModule(AnsibleModule):
     """An AnsibleModule whose free-form ``litellm_params`` may hold secrets.
@@ -144,6 +147,11 @@ def _is_placeholder(value: str) -> bool:
     return len(value) < 8 and not value.startswith("sk-")
 
 
+def _is_path(value: Any) -> bool:
+    """Whether credentials are where a key is in the proxy's pods, and no key: messages have to name it."""
+    return isinstance(value, str) and value.startswith("/") and not set(value) & set("{}\n")
+
+
 def _placeholders(params: dict[str, Any]) -> Iterator[str]:
     others = {params.get(name) for name in ("litellm_master_key", "key_secret", "verify_as")}
     for place in (params, *(item for item in params.get("models") or () if isinstance(item, dict))):
@@ -156,8 +164,11 @@ def _nested_secrets(params: dict[str, Any]) -> Iterator[str]:
     places = [params, *(item for item in params.get("models") or () if isinstance(item, dict))]
     for place in places:
         for name, value in (place.get("litellm_params") or {}).items():
-            yield from secret_texts(name, value)
-        yield from secret_texts("vertex_credentials", place.get("vertex_credentials"))
+            if name not in CREDENTIALS or not _is_path(value):
+                yield from secret_texts(name, value)
+        credentials = place.get("vertex_credentials")
+        if not _is_path(credentials):
+            yield from secret_texts("vertex_credentials", credentials)
 
 
 def _users_of_urls(value: Any) -> Iterator[str]:

@@ -179,6 +179,20 @@ def test_a_placeholder_hides_nothing(said):
     assert "zq-1" not in said(options, "it was zq-1")[0]
 
 
+@pytest.mark.parametrize("place", ["option", "params", "item"])
+def test_the_path_of_credentials_is_no_secret(place, said):
+    given = {"vertex_credentials": "/etc/vertex/key.json"}
+    options = {
+        "option": {"model_name": "m", **given},
+        "params": {"model_name": "m", "litellm_params": given},
+        "item": {"models": [{"model_name": "m", **given}]},
+    }
+    message = "the credentials at /etc/vertex/key.json are of project other"
+    assert message in said(options[place], message)[0]
+    for key in ('{"private_key": "/etc/x"}', "/a-key-{with-braces}", "text-of-a-key"):
+        assert key not in said({"model_name": "m", "vertex_credentials": key}, f"it was {key}")[0]
+
+
 # ---- capabilities ----
 
 
