@@ -161,6 +161,10 @@ domain:
   description: Domain of the cluster's names. Empty where it isn't known.
   returned: success
   type: str
+cluster_domain:
+  description: OpenShift's own domain, whatever O(cluster_domain) says. Empty where it isn't known.
+  returned: success
+  type: str
 api_versions:
   description: Kinds that the API server has, as C(group/version/Kind), or C(v1/Kind) of the core group.
   returned: when the API server answered

@@ -48,6 +48,13 @@ STORAGE = {
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 BACKUPS = "litemaas-backups"
 SYSTEM = re.compile(r"^(kube-.*|openshift(-.*)?|default)$")
+#: Option → the role's variable that it comes from.
+ROLE = {
+    "storage_class": "ocp4_workload_litemaas_postgres_storage_class",
+    "cluster_domain": "ocp4_workload_litemaas_cluster_domain",
+    "platform": "ocp4_workload_litemaas_platform",
+    "allow_foreign": "ocp4_workload_litemaas_allow_foreign_namespace",
+}
 #: Kinds that are read: name → path in a namespace, below the group.
 KINDS = {
     "Deployment": ("apps", "v1", "deployments"),
@@ -143,6 +150,11 @@ class Question:
 # Pure.
 
 
+def say(option: str) -> str:
+    """What to set, under its names in the module and in the role."""
+    return f"set {option} (of the role {ROLE[option]})"
+
+
 def api_versions(discovered: Mapping[str, Any]) -> list[str]:
     """``group/version/Kind`` of an answer in the newer form of discovery; ``v1/Kind`` of the core group."""
     return [
@@ -175,7 +187,7 @@ def storage_class(given: str, provider: str, classes: Sequence[Mapping[str, Any]
         notes = one["metadata"].get("annotations") or {}
         if any(notes.get(key) == "true" for key in DEFAULT_CLASS):
             return {"name": one["metadata"]["name"], "how": "default"}, ""
-    return {"name": "", "how": ""}, f"No StorageClass is the default one. {there}: say which (storage_class)"
+    return {"name": "", "how": ""}, f"No StorageClass is the default one. {there}: {say('storage_class')}"
 
 
 def is_ours(found: Mapping[str, Any]) -> bool:
@@ -330,7 +342,10 @@ class Reader:
                 raise
             lacks = f" Missing rights: {', '.join(result['missing_rights'])}" if missing else ""
             return result | {"failed": True, "msg": f"{failure}.{lacks}", "problems": [*self.problems, str(failure)]}
-        result["domain"] = self._domain(platform, result["deployment"]["hosts"])
+        result["cluster_domain"] = own = self._own_domain() if platform == "openshift" else ""
+        result["domain"] = asked.cluster_domain or own
+        if not result["domain"] and not (platform != "openshift" and result["deployment"]["hosts"]):
+            self.problems.append(f"The domain of the cluster's names is not known: {say('cluster_domain')}")
         result["msg"] = self._sentence(result)
         return result
 
@@ -365,7 +380,9 @@ class Reader:
         has_routes = f"{ROUTES}/v1/Route" in versions
         asked = self.question.platform
         if asked == "openshift" and not has_routes:
-            self.problems.append("The cluster has no Routes (route.openshift.io/v1), so it is no OpenShift: platform")
+            self.problems.append(
+                "The cluster has no Routes (route.openshift.io/v1), so it is no OpenShift: " + say("platform")
+            )
         return asked or ("openshift" if has_routes else "kubernetes")
 
     def _missing_rights(self, platform: str, namespace_exists: bool) -> list[Need]:
@@ -414,26 +431,17 @@ class Reader:
         status = (found or {}).get("status") or {}
         return str((status.get("platformStatus") or {}).get("type") or status.get("platform") or "").lower()
 
-    def _domain(self, platform: str, known: Mapping[str, str]) -> str:
-        if self.question.cluster_domain:
-            return self.question.cluster_domain
-        how = "say it (cluster_domain)"
-        if platform != "openshift":
-            if not known:
-                self.problems.append(f"The domain of the cluster's names is not known on plain Kubernetes: {how}")
-            return ""
+    def _own_domain(self) -> str:
+        """The domain of OpenShift's own names, its login's among them; "" where it isn't known."""
         path = "/apis/config.openshift.io/v1/ingresses/cluster"
         try:
             found = self.client.find(path, "get on ingresses.config.openshift.io")
         except ClusterError as failure:
             if failure.status != 403:
                 raise
-            self.problems.append(f"The cluster's domain can't be read ({failure.words}): {how}")
+            self.notes.append(f"The cluster's own domain is not known: {failure}")
             return ""
-        domain = str(((found or {}).get("spec") or {}).get("domain") or "")
-        if not domain:
-            self.problems.append(f"The cluster's Ingress configuration (cluster) has no domain: {how}")
-        return domain
+        return str(((found or {}).get("spec") or {}).get("domain") or "")
 
     def _storage_classes(self) -> tuple[list[dict[str, Any]], bool]:
         try:
@@ -445,7 +453,7 @@ class Reader:
                 self.notes.append(f"Whether the StorageClass exists is not known: {failure}")
             else:
                 self.problems.append(
-                    f"The cluster's StorageClasses can't be read ({failure.words}): say which (storage_class)"
+                    f"The cluster's StorageClasses can't be read ({failure.words}): {say('storage_class')}"
                 )
             return [], False
         return list(found["items"]), True
@@ -499,7 +507,7 @@ class Reader:
         elif others and not mine and not ours and not self.question.allow_foreign:
             shown = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
             self.problems.append(
-                f"Namespace {name} isn't ours: it has {shown}. Deploy into another one, or set allow_foreign"
+                f"Namespace {name} isn't ours: it has {shown}. Deploy into another one, or {say('allow_foreign')}"
             )
         volumes = [one["metadata"]["name"] for one in there["PersistentVolumeClaim"] if secrets.is_volume(one)]
         stored = {one: self.client.find(secrets.path(name, one), "get on secrets") for one in secrets.NAMES}
