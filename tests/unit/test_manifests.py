@@ -82,6 +82,46 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+LITELLM = "quay.io/rh-aiservices-bu/litellm-non-root:main-v1.81.0-stable-custom"
+#: What is asked of a deployment, and how it differs from a fresh one.
+SITUATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "same": (
+        {"cluster_domain": "lab.example.com"},
+        {
+            "images": {"litellm": LITELLM, "postgres": "docker.io/library/postgres:16"},
+            "info": {"cluster_domain": "apps.example.com"},
+        },
+    ),
+    "newer_postgres": (
+        {"ha_postgres_image": "docker.io/library/postgres:17"},
+        {"images": {"postgres": "docker.io/library/postgres:16.4-alpine"}},
+    ),
+    "newer_postgres_of_red_hat": (
+        {"ha_postgres_image": "registry.redhat.io/rhel9/postgresql-16:1-20"},
+        {"images": {"postgres": "registry.redhat.io/rhel9/postgresql-15:1-20"}},
+    ),
+    "minor_postgres": (
+        {"ha_postgres_image": "registry.example.com:5000/postgres:16.6"},
+        {"images": {"postgres": "docker.io/library/postgres:16"}},
+    ),
+    "untold_postgres": (
+        {"ha_postgres_image": "docker.io/library/postgres@sha256:17aa"},
+        {"images": {"postgres": "docker.io/library/postgres:16"}},
+    ),
+    "external_later": (
+        {"ha_enable_postgres": False, "postgres_host": "db.example.com"},
+        {"images": {"postgres": "docker.io/library/postgres:16"}, "volumes": ["postgres-storage-litellm-postgres-0"]},
+    ),
+    "external_over_a_volume": (
+        {"ha_enable_postgres": False, "postgres_host": "db.example.com"},
+        {"volumes": ["postgres-storage-litellm-postgres-0"]},
+    ),
+    "external": ({"ha_enable_postgres": False, "postgres_host": "db.example.com"}, {}),
+    "other_image": ({"litellm_image": "quay.io/lab/litellm"}, {"images": {"litellm": LITELLM}}),
+    "newer_litellm": ({"litellm_tag": "main-v1.85.0-stable"}, {"images": {"litellm": LITELLM}}),
+}
+
+
 def found_in(mode: str) -> dict[str, Any]:
     """What litemaas_cluster_info would say."""
     return {
@@ -94,6 +134,14 @@ def found_in(mode: str) -> dict[str, Any]:
         "namespace": {"exists": False, "ours": False},
         "deployment": {"exists": False, "hpas": [], "images": {}, "replicas": {}, "databases": {}, "layout": ""},
     }
+
+
+def situation(settings: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """A host's variables."""
+    live = dict(live)
+    info = found_in("default") | {"volumes": live.pop("volumes", [])} | live.pop("info", {})
+    info["deployment"] |= live
+    return {f"{PREFIX}_info": info, **{PREFIX + name: value for name, value in settings.items()}}
 
 
 def inventory() -> dict[str, Any]:
@@ -113,7 +161,9 @@ def inventory() -> dict[str, Any]:
             f"{PREFIX}_groups": {"resources": [{"metadata": {"name": "litemaas-admins"}, "users": ["zoe"]}]},
             **{PREFIX + name: value for name, value in (GIVEN | settings).items()},
         }
-    return {"all": {"hosts": hosts, "vars": {"ansible_python_interpreter": sys.executable}}}
+    situations = {name: situation(*of) for name, of in SITUATIONS.items()}
+    groups = {"modes": {"hosts": hosts}, "situations": {"hosts": situations}}
+    return {"all": {"children": groups, "vars": {"ansible_python_interpreter": sys.executable}}}
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +179,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return {mode: json.loads((folder / f"{mode}.json").read_text()) for mode in MODES}
+    return {mode: json.loads((folder / f"{mode}.json").read_text()) for mode in [*MODES, *SITUATIONS]}
 
 
 @pytest.fixture(params=list(MODES))
@@ -663,3 +713,36 @@ def test_migration_runs_once_for_each_image(rendered: dict[str, dict[str, Any]])
     deployed = named(of(rendered, "default"), "Deployment", "litellm")["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == deployed["image"]
     assert "ttlSecondsAfterFinished" not in job("default")["spec"], "it would be made again, and count as changed"
+
+
+# What is there already
+
+
+@pytest.mark.parametrize(
+    ("situation", "words"),
+    [
+        ("newer_postgres", "cannot read the data of another major version"),
+        ("newer_postgres_of_red_hat", "cannot read the data of another major version"),
+        ("external_later", "has a database of its own (StatefulSet/litellm-postgres, PersistentVolumeClaim/postgres-"),
+        (
+            "external_over_a_volume",
+            "has a database of its own (PersistentVolumeClaim/postgres-storage-litellm-postgres-0)",
+        ),
+    ],
+)
+def test_what_would_lose_data_is_refused(rendered: dict[str, dict[str, Any]], situation: str, words: str) -> None:
+    (problem,) = rendered[situation]["problems"]
+    assert words in problem and "rhpds.litemaas.backup" in problem
+
+
+@pytest.mark.parametrize("situation", ["same", "minor_postgres", "untold_postgres", "external", "other_image"])
+def test_what_loses_nothing_is_not(rendered: dict[str, dict[str, Any]], situation: str) -> None:
+    assert rendered[situation]["problems"] == []
+
+
+def test_a_backup_is_made_before_a_migration(rendered: dict[str, dict[str, Any]]) -> None:
+    assert {name for name in SITUATIONS if rendered[name]["backup"]} == {"other_image", "newer_litellm"}
+
+
+def test_openshift_issues_its_tokens_under_its_own_domain(rendered: dict[str, dict[str, Any]]) -> None:
+    assert rendered["same"]["issuer"] == "https://oauth-openshift.apps.example.com"
