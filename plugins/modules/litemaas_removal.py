@@ -108,7 +108,7 @@ kept:
   type: list
   elements: str
 scaled:
-  description: What got the wanted replicas, as its autoscaler went, each as C(Kind/name: number).
+  description: "What got the wanted replicas, as its autoscaler went, each as C(Kind/name: number)."
   returned: success
   type: list
   elements: str
