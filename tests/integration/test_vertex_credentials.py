@@ -156,7 +156,9 @@ def test_a_key_goes_with_mount_secret_and_fallback_unless_models_use_it(lab: Lab
     assert "env" not in lab.template()["spec"]["containers"][0]
     assert list(lab.template()["metadata"]["annotations"]) == ["vertex.rhpds.litemaas/vertex-sa-key"]
     assert lab.rest.find(lab.path("secrets", "vertex-claude-sa-key")) is None
-    assert not lab.run(**gone).changed
+    # What isn't there needs no guard.
+    twice = lab.run(**gone, **used, path=CLAUDE)
+    assert not twice.failed and not twice.changed, twice["msg"]
 
 
 def test_runs_beside_each_other_keep_each_others_mounts(lab: Lab) -> None:
@@ -293,6 +295,7 @@ def test_without_a_deployment_nothing_is_written(lab: Lab) -> None:
     foreseen = lab.run(**one, check=True)
     assert foreseen.changed
     assert "isn't there yet" in foreseen["results"][0]["msg"]
+    assert "A real run is refused until Deployment proxy is there" in foreseen["msg"]
     result = lab.run(**one)
     assert "it isn't there" in result["msg"] and "Nothing was written" in result["msg"]
     assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None

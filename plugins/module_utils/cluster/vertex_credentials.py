@@ -212,6 +212,8 @@ class Credentials:
         elif not check_mode:
             self._write(steps)
         out = report.result("credential", steps, check_mode=check_mode, describe=self._describe)
+        if check_mode and not out["failed"] and self._is_missing():
+            out["msg"] += f". A real run is refused until Deployment {self.settings.deployment} is there"
         out["projects"] = {
             item.path: item.account.project
             for item in self.items
@@ -366,7 +368,9 @@ class Credentials:
             if one.secret == item.secret and (not item.path or one.folder in (item.folder, item.path))
         ]
         paths = {f"{one.folder}/{FILE}" for one in own} | ({item.path} if item.path else set())
-        refused = self._in_use(paths)
+        current = workload.fallback if workload else None
+        is_there = bool(own) or item.is_ours or (current is not None and current in paths)
+        refused = self._in_use(paths) if is_there else ""
         if refused:
             return refused
         for one in own:
@@ -375,7 +379,6 @@ class Credentials:
                 Change(f"Deployment {self.settings.deployment} mount {one.folder}", f"Secret {item.secret}", None)
             )
             item.path, item.volume = item.path or f"{one.folder}/{FILE}", one.volume
-        current = workload.fallback if workload else None
         if current is not None and current in paths:
             self.wanted.fallback = self.wanted.fallback or ""
             step.changes.append(Change(f"Deployment {self.settings.deployment} {mounts.FALLBACK}", current, None))
@@ -421,9 +424,13 @@ class Credentials:
 
     # ---- writing ----
 
+    def _is_missing(self) -> bool:
+        """Whether a key is to be mounted into a Deployment that isn't there."""
+        return self.workload is None and any(item.state == "present" for item in self.items)
+
     def _write(self, steps: list[Step[Credential, Any]]) -> None:
         present = [step.wanted for step in steps if step.wanted and step.wanted.state == "present"]
-        if present and self.workload is None:
+        if self._is_missing():
             raise ClusterError(
                 f"Mount credentials into Deployment {self.settings.deployment} in {self.settings.namespace}",
                 "it isn't there",
