@@ -14,7 +14,8 @@ name: vertex_findings
 short_description: What registered models mean for the keys of service accounts
 version_added: 1.0.0
 description:
-  - Says which of a proxy's models of Vertex AI no mounted key fits, and which models use which key.
+  - Says which of a proxy's models of Vertex AI no mounted key fits, which models use which key, and which declared
+    models name another project than that of their key.
   - LiteLLM tells nobody the path of a model's credentials, so both are worked out from the model's project.
 author:
   - rhpds.litemaas contributors (@rhpds)
@@ -32,6 +33,11 @@ options:
     description: Models that are declared, and so are checked elsewhere.
     type: list
     elements: str
+    default: []
+  declared:
+    description: The declared models themselves, as options of M(rhpds.litemaas.litellm_model#module).
+    type: list
+    elements: dict
     default: []
 seealso:
   - plugin: rhpds.litemaas.vertex_models
@@ -61,11 +67,18 @@ _value:
       description:
         - Names of the models that use each key, by its path. One that names no project may use any of them.
       type: dict
+    mismatches:
+      description: A sentence for each declared model that bills another project than that of its key.
+      type: list
+      elements: str
 """
 
 
 def vertex_findings(
-    models: Sequence[Mapping[str, Any]], projects: Mapping[str, str], names: Sequence[str] = ()
+    models: Sequence[Mapping[str, Any]],
+    projects: Mapping[str, str],
+    names: Sequence[str] = (),
+    declared: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """See above."""
     used: dict[str, list[str]] = {path: [] for path in projects}
@@ -77,7 +90,13 @@ def vertex_findings(
         for path, project in projects.items():
             if theirs in (None, "", project) and one["model_name"] not in used[path]:
                 used[path].append(str(one["model_name"]))
-    return {"warnings": model.vertex_strangers(models, projects, names), "used_paths": used}
+    wanted = [model.wanted_from_options(one) for one in declared]
+    problems = [(one.model_name, model.vertex_problems(one, projects)[0]) for one in wanted]
+    return {
+        "warnings": model.vertex_strangers(models, projects, names),
+        "used_paths": used,
+        "mismatches": [f"{name}: {mismatch}" for name, mismatch in problems if mismatch],
+    }
 
 
 class FilterModule:

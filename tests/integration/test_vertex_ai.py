@@ -158,6 +158,8 @@ def test_a_model_of_another_project_is_refused_and_one_of_others_is_named(
     assert refused.rc != 0
     assert "vertex_project is itpc-gcp-product-all-claude, but the credentials at" in refused.output
     assert "are of project rhdp-infra" in refused.output
+    assert "Nothing was written" in refused.output and lab.mounts() == {}
+    assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
     assert not [one for one in litellm.models() if one["model_name"] in NAMES]
 
     warned = run(lab, {**settings, f"{VARIABLE}project_mismatch": "warn"})

@@ -118,3 +118,18 @@ def test_who_uses_which_key():
     assert found["used_paths"] == {AI: ["open", "either"], CLAUDE: ["claude", "either"]}
     assert len(found["warnings"]) == 1
     assert found["warnings"][0].startswith("elsewhere (elsewhere): vertex_project is another-project")
+
+
+def test_declared_models_of_another_project_than_that_of_their_key():
+    extra = {"model_name": "fits", "litellm_model": "vertex_ai/x", "vertex_project": "rhdp-infra"}
+    declared = [
+        *vertex_models(TABLE, ACCOUNTS, LOCATIONS, ["minimax-m2"], {"minimax-m2": {"vertex_project": "elsewhere"}}),
+        {**extra, "vertex_credentials": AI},
+        {**extra, "model_name": "extra", "vertex_credentials": CLAUDE},
+    ]
+    found = vertex_findings([], PROJECTS, declared=declared)["mismatches"]
+    assert [one.partition(": point it")[0] for one in found] == [
+        f"minimax-m2: vertex_project is elsewhere, but the credentials at {AI} are of project rhdp-infra",
+        f"extra: vertex_project is rhdp-infra, but the credentials at {CLAUDE} are of project {PROJECTS[CLAUDE]}",
+    ]
+    assert vertex_findings([], {AI: "", CLAUDE: ""}, declared=declared)["mismatches"] == []
