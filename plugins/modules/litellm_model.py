@@ -260,6 +260,9 @@ options:
         M(rhpds.litemaas.vertex_credentials) returns it in RV(rhpds.litemaas.vertex_credentials#module:projects).
       - With it, a model whose O(vertex_project) is another project than that of its O(vertex_credentials) is reported,
         with both. LiteLLM would tell nobody before the first call fails. A key given as JSON is checked without it.
+      - With O(namespace), paths that aren't given here are looked up in the Secrets that Deployment C(litellm) mounts.
+        That takes get on deployments.apps and on these Secrets. What may not be read isn't checked, and
+        RV(found) says so.
     type: dict
     default: {}
   project_mismatch:
@@ -501,13 +504,22 @@ def work(module, params, client, key_secret):
 
 
 def check_vertex(module, params, wanted):
+    projects = params["vertex_credentials_projects"]
+    if module.place is not None and any(unknown_credentials(item, projects) for item in wanted):
+        projects = {**module.place.vertex_projects(), **projects}
     for item in wanted:
-        mismatch, path = model.vertex_problems(item, params["vertex_credentials_projects"])
+        mismatch, path = model.vertex_problems(item, projects)
         if mismatch and params["project_mismatch"] == "error":
             item.error = mismatch
         for text in (path, "" if item.error else mismatch):
             if text:
                 module.warn(f"{item.name}: {text}")
+
+
+def unknown_credentials(item, projects):
+    """Whether an item's credentials are a path whose project isn't given."""
+    path = item.secrets.get("vertex_credentials") or item.secrets.get("vertex_ai_credentials")
+    return item.state == "present" and isinstance(path, str) and path.startswith("/") and path not in projects
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import tunnel
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import mounts, tunnel
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError, Rest
 
 if TYPE_CHECKING:
@@ -119,6 +120,33 @@ class Namespace:
         """The secret that keys are derived from; None where the deployment has none."""
         value = (self._secret(DERIVATION, "key_secret") or {}).get("key_secret")
         return self._noted("key_secret", value, f"Secret {self.name}/{DERIVATION}") if value else None
+
+    def vertex_projects(self) -> dict[str, str]:
+        """Google Cloud project of each service account's key that LiteLLM's pods have, by its path there.
+
+        Never raises: what can't be read is left out, and ``sources`` says why.
+        """
+        option, found, refused = "vertex_credentials_projects", dict[str, str](), []
+        name = f"Deployment {self.name}/{SERVICE}"
+        try:
+            deployment = self._rest.find(
+                f"/apis/apps/v1/namespaces/{self.name}/deployments/{SERVICE}", "get on deployments.apps"
+            )
+            mounted = mounts.Workload(deployment, SERVICE).mounts if deployment else []
+        except ClusterError as failure:
+            mounted, refused = [], [str(failure)]
+        for mount in mounted:
+            try:
+                files = (self._secret(mount.secret, option) or {}) if mount.secret else {}
+            except ClusterError as failure:
+                refused.append(str(failure))
+                continue
+            for key, content in files.items():
+                if mount.sub_path in ("", key) and _project_of(content):
+                    found[mount.folder if mount.sub_path else f"{mount.folder}/{key}"] = _project_of(content)
+        said = [f"Secrets of {name}"] * bool(found) + [f"not read: {one}" for one in refused]
+        self.sources[option] = "; ".join(said) or f"no key in {name}"
+        return found
 
     @property
     def shared(self) -> bool:
@@ -406,6 +434,16 @@ def _balancer(balancers: Sequence[Mapping[str, Any]], secure: bool) -> str | Non
 
 def _address(host: str, secure: bool, path: str, below: bool, unknown: bool, source: str) -> Address:
     return Address(below, unknown, not secure, f"{'https' if secure else 'http'}://{host}{path}", source)
+
+
+def _project_of(content: str) -> str:
+    """The project of a service account's key; "" for anything else."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return ""
+    is_key = isinstance(found, dict) and found.get("type") == "service_account"
+    return str(found.get("project_id") or "") if is_key else ""
 
 
 def _decoded(value: str) -> str:

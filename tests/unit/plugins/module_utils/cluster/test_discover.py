@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
 
 ADMITTED = {"ingress": [{"host": "a.example.com", "conditions": [{"type": "Admitted", "status": "True"}]}]}
@@ -98,3 +101,60 @@ def test_what_only_another_library_knows_is_left_out_of_a_dsn() -> None:
     with pytest.raises(database.DatabaseError) as failure:
         database.parts_of("postgresql://u:p@ss/word@db/one?connection_limit=1", "litemaas_dsn", foreign=True)
     assert "word" not in str(failure.value).replace("password", "")
+
+
+class Answers:
+    """An API server that has these objects; None is forbidden."""
+
+    def __init__(self, objects: dict[str, Any]) -> None:
+        self.objects = objects
+
+    def find(self, path: str, rights: str = "", **query: str) -> Any:
+        try:
+            return self.get(path, rights, **query)
+        except ClusterError as failure:
+            if failure.status == 404:
+                return None
+            raise
+
+    def get(self, path: str, _rights: str = "", **_query: str) -> Any:
+        found = self.objects.get(path, 404)
+        if found == 404:
+            raise ClusterError(f"GET {path}", "HTTP 404: not found", "Check name and namespace", 404)
+        if found is None:
+            raise ClusterError(f"GET {path}", "HTTP 403: forbidden", "The account needs it there", 403)
+        return found
+
+
+def place(objects: dict[str, Any]) -> discover.Namespace:
+    found = discover.Namespace(Cluster(), "ns1")
+    found.__dict__["_rest"] = Answers(objects)
+    return found
+
+
+def secret(**values: Any) -> dict[str, Any]:
+    return {"data": {key: base64.b64encode(json.dumps(value).encode()).decode() for key, value in values.items()}}
+
+
+def test_projects_are_those_of_the_keys_that_the_pods_have() -> None:
+    names = {"/etc/one/": "one", "/etc/two/key.json": "two", "/etc/three": "three", "/tmp": ""}
+    volumes = [{"name": f"v{at}", "secret": {"secretName": name}} for at, name in enumerate(names.values()) if name]
+    mounted = [{"name": f"v{at}", "mountPath": path} for at, path in enumerate(names)]
+    mounted[1]["subPath"] = "key.json"
+    pod = {"containers": [{"name": "litellm", "volumeMounts": mounted}], "volumes": volumes}
+    deployment = {"metadata": {"name": "litellm"}, "spec": {"template": {"spec": pod}}}
+    key = {"type": "service_account", "project_id": "p1", "private_key": "secret"}
+    base = "/api/v1/namespaces/ns1/secrets/"
+    objects = {
+        "/apis/apps/v1/namespaces/ns1/deployments/litellm": deployment,
+        f"{base}one": secret(**{"key.json": key, "other": {"project_id": "no key"}, "list": [1]}),
+        f"{base}two": secret(**{"key.json": {**key, "project_id": "p2"}, "beside.json": key}),
+        f"{base}three": None,
+    }
+    found = place(objects)
+    assert found.vertex_projects() == {"/etc/one/key.json": "p1", "/etc/two/key.json": "p2"}
+    said = found.sources["vertex_credentials_projects"]
+    assert said.startswith("Secrets of Deployment ns1/litellm; not read: ") and "three" in said and "403" in said
+    for nothing in ({}, {"/apis/apps/v1/namespaces/ns1/deployments/litellm": None}):
+        found = place(nothing)
+        assert found.vertex_projects() == {} and found.sources["vertex_credentials_projects"]
