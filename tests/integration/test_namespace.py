@@ -316,3 +316,38 @@ def test_every_failure_names_what_is_missing_and_what_to_give(
     namespace.delete("v1", "Secret", "litellm-secret")
     namespace.secret("litellm-secret", UI_USERNAME="admin")
     failing(("litellm-secret", "it has no LITELLM_MASTER_KEY"), "litellm_master_key", "litellm_model_info")
+
+
+def test_a_model_of_another_project_than_its_key_is_found(
+    inside: Callable[..., Any], runner: harness.Runner, namespace: Namespace, stack: harness.Stack, prefix: str
+) -> None:
+    """The key is the one that LiteLLM's pods have; nobody has to say whose it is."""
+    namespace.litemaas()
+    account = {"type": "service_account", "project_id": "theirs", "private_key": "not-to-be-shown"}
+    namespace.secret("vertex", **{"key.json": json.dumps(account)})
+    mount = {"name": "vertex", "mountPath": "/etc/vertex"}
+    pod = {
+        "containers": [{"name": "litellm", "image": "litellm", "volumeMounts": [mount]}],
+        "volumes": [{"name": "vertex", "secret": {"secretName": "vertex"}}],
+    }
+    labels = {"app": "litellm"}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    namespace.create("apps/v1", "Deployment", "litellm", spec=spec)
+    model = {
+        "model_name": f"{prefix}m",
+        "litellm_model": "vertex_ai/gemini-2.5-pro",
+        "vertex_project": "ours",
+        "vertex_credentials": "/etc/vertex/key.json",
+    }
+    result = inside("litellm_model", **model)
+    assert result.failed and "the credentials at /etc/vertex/key.json are of project theirs" in result["msg"], result
+    assert "not-to-be-shown" not in json.dumps(result)
+    made = inside("litellm_model", **{**model, "vertex_credentials_projects": {"/etc/vertex/key.json": "ours"}})
+    assert not made.failed and made.changed, made["msg"]
+    # Who may not look isn't kept from anything.
+    env = {"KUBECONFIG": namespace.account(runner.folder)}
+    unseen = inside("litellm_model", env=env, **model)
+    assert not unseen.failed, unseen["msg"]
+    assert "not read: " in unseen["found"]["vertex_credentials_projects"]
+    assert "get on deployments.apps" in unseen["found"]["vertex_credentials_projects"]
