@@ -91,6 +91,17 @@ options:
     description: Whether a namespace that has workloads of somebody else's, and none of LiteMaaS, may be deployed into.
     type: bool
     default: false
+  host_prefixes:
+    description:
+      - First labels of the names under which the deployment is to be reached, for example V(litellm). On OpenShift a
+        Route of another namespace with such a name is a problem, where the account may list Routes of the cluster.
+    type: list
+    elements: str
+    default: []
+  oauth_client:
+    description: Name of the OAuthClient that is wanted, where it is. One that is somebody else's is a problem.
+    type: str
+    default: ''
   check_database:
     description:
       - Whether the password in Secret C(litemaas-db) is compared with the database's, through the API server's
@@ -312,6 +323,8 @@ def main():
             },
             "external_database": {"type": "bool", "default": False},
             "allow_foreign": {"type": "bool", "default": False},
+            "host_prefixes": {"type": "list", "elements": "str", "default": []},
+            "oauth_client": {"type": "str", "default": ""},
             "check_database": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
@@ -332,6 +345,8 @@ def work(params):
         external=params["external_database"],
         allow_foreign=params["allow_foreign"],
         check_database=params["check_database"],
+        host_prefixes=params["host_prefixes"],
+        oauth_client=params["oauth_client"],
     )
     return {"changed": False, **facts.Reader(Cluster.from_params(params), question).read()}
 

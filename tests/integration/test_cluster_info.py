@@ -19,6 +19,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace, eventually, workload
 
@@ -181,6 +182,35 @@ def test_rights_that_lack_are_named_exactly(info: Info, place: Namespace) -> Non
     default = info.any(place.name, storage_class="standard", cluster_domain="x.example.com", **account)
     assert f"create on services in {place.name}" in default["missing_rights"]
     assert f"create on deployments.apps in {place.name}" not in default["missing_rights"]
+
+
+def test_an_account_with_exactly_the_rights_that_are_asked_for(info: Info, place: Namespace) -> None:
+    needs = facts.needs_of_a_deploy(place.name, "openshift", namespace_exists=True)
+    rules = [{"apiGroups": [one.group], "resources": [one.resource], "verbs": [one.verb]} for one in needs]
+    token = place.account(*rules)
+    account = {"kubeconfig": None, "host": place.kube.server, "api_key": token, "validate_certs": False}
+    found = info.any(place.name, storage_class="standard", cluster_domain="x.example.com", **account)
+    assert not found.failed and found["problems"] == [], found["msg"]
+    # What a second deploy looks for
+    for scope in ("failed_jobs", "leftovers"):
+        args = {"namespace": place.name, "scope": scope, **account}
+        done = info.runner.module("litemaas_removal", args)
+        assert not done.failed, done["msg"]
+
+
+def test_an_oauth_client_and_a_name_that_are_somebody_elses(info: Info, kube: Kube, place: Namespace) -> None:
+    clients = "apis/oauth.openshift.io/v1/oauthclients"
+    body = {"apiVersion": "oauth.openshift.io/v1", "kind": "OAuthClient", "metadata": {"name": place.name}}
+    kube.call("POST", clients, {**body, "redirectURIs": ["https://shop.example.com/callback"]})
+    wanted = {"cluster_domain": "x.example.com", "host_prefixes": [place.name], "oauth_client": place.name}
+    try:
+        with kube.namespace() as other:
+            other.create("Route", "shop", spec={"host": f"{place.name}.x.example.com", "to": {"name": "shop"}})
+            name, client = info(place.name, **wanted)["problems"]
+        assert f"Route shop in {other.name} has the name {place.name}.x.example.com already" in name
+        assert f"OAuthClient {place.name} is somebody else's" in client
+    finally:
+        kube.call("DELETE", f"{clients}/{place.name}")
 
 
 def test_what_may_not_be_read_is_an_error_and_not_taken_for_missing(info: Info, place: Namespace) -> None:

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import secrets, tunnel
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import removal, secrets, tunnel
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import condition
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
@@ -87,12 +88,12 @@ class Need:
         return f"{self.verb} on {resource} in {self.namespace or 'the cluster'}"
 
 
-def needs_of_a_deploy(namespace: str, platform: str, namespace_exists: bool) -> list[Need]:
-    """What a deployment is made and watched with."""
-    found = [] if namespace_exists else [Need("create", "", "namespaces")]
-    edge = (ROUTES, "routes") if platform == "openshift" else ("networking.k8s.io", "ingresses")
-    for group, resource in (
-        ("", "secrets"),
+def needs_of_a_deploy(namespace: str, platform: str, namespace_exists: bool, external: bool = False) -> list[Need]:
+    """What a deployment, and one over it, is made and watched with; but for rights to what belongs to the cluster."""
+    space = [] if namespace_exists else [Need("create", "", "namespaces"), Need("patch", "", "namespaces")]
+    openshift = platform == "openshift"
+    edge = (ROUTES, "routes") if openshift else ("networking.k8s.io", "ingresses")
+    applied = (
         ("", "configmaps"),
         ("", "services"),
         ("", "serviceaccounts"),
@@ -102,25 +103,25 @@ def needs_of_a_deploy(namespace: str, platform: str, namespace_exists: bool) -> 
         ("networking.k8s.io", "networkpolicies"),
         ("policy", "poddisruptionbudgets"),
         edge,
-    ):
-        found += [Need(verb, group, resource, namespace) for verb in APPLIED]
-    found += [Need("delete", "batch", "jobs", namespace)]
-    found += [
-        Need("list", group, resource, namespace)
-        for group, resource in (
-            ("", "pods"),
-            ("", "events"),
-            ("", "services"),
-            ("", "persistentvolumeclaims"),
-            ("apps", "deployments"),
-            ("apps", "statefulsets"),
-            ("apps", "daemonsets"),
-            ("apps", "replicasets"),
-            ("autoscaling", "horizontalpodautoscalers"),
-            edge,
-        )
+    )
+    # What isn't wanted any more is looked for among all kinds, and deleted where a deploy applies it.
+    listed = [(group, plural) for group, _version, plural in KINDS.values() if group != ROUTES or openshift]
+    listed += [
+        (paths[0].split("/")[1] if paths[0].startswith("apis/") else "", removal.PLURALS.get(kind, f"{kind.lower()}s"))
+        for kind, paths in removal.KINDS.items()
     ]
-    return found
+    listed += [("", "pods"), ("", "events"), ("apps", "replicasets")]
+    found = [*space, Need("get", "", "namespaces", namespace)]
+    found += [Need(verb, *one, namespace) for one in (("", "secrets"), *applied) for verb in APPLIED]
+    found += [Need("delete", *one, namespace) for one in applied]
+    found += [Need("list", *one, namespace) for one in listed]
+    found += [Need("get", "", "persistentvolumeclaims", namespace), Need("get", "", "pods", namespace)]
+    found += [Need("get", "", "pods/log", namespace)]
+    # Of the backup before a migration, of the check of the password, and of models and branding.
+    inside = () if external else ("pods/exec", "pods/portforward")
+    found += [Need(verb, "", one, namespace) for one in inside for verb in ("get", "create")]
+    found += [Need("create", ROUTES, "routes/custom-host", namespace)] if openshift else []
+    return list(dict.fromkeys(found))
 
 
 @dataclass
@@ -132,6 +133,8 @@ class Question:
         more_needs: rights to check beside.
         given_secrets: names of values that will be given: ``password``, ``master_key``, ``salt_key``.
         external: whether the database is somebody else's.
+        host_prefixes: first labels of the names that are wanted.
+        oauth_client: name of the OAuthClient that is wanted.
     """
 
     namespace: str
@@ -145,6 +148,8 @@ class Question:
     external: bool = False
     allow_foreign: bool = False
     check_database: bool = True
+    host_prefixes: Sequence[str] = ()
+    oauth_client: str = ""
 
 
 # Pure.
@@ -237,6 +242,39 @@ def hosts(edges: Iterable[Mapping[str, Any]]) -> dict[str, str]:
                 if services.get(service) and rule.get("host"):
                     found.setdefault(services[service], rule["host"])
     return found
+
+
+def is_own_client(found: Mapping[str, Any], namespace: str, ours: Iterable[str]) -> bool:
+    """Whether an OAuthClient is this namespace's: marked so, or of an older collection, which gave it its name."""
+    labels = found["metadata"].get("labels") or {}
+    if is_ours(found):
+        return bool(labels.get(removal.WHOSE) == namespace)
+    back = {urlsplit(uri).hostname for uri in found.get("redirectURIs") or ()}
+    return bool(found["metadata"]["name"] == namespace and back and back <= set(ours))
+
+
+def taken_hosts(routes: Iterable[Mapping[str, Any]], wanted: Iterable[str], namespace: str) -> list[str]:
+    """A sentence for each name that a Route of another namespace has, if the router has given it to that one."""
+
+    def admitted(route: Mapping[str, Any]) -> set[str]:
+        entries = (route.get("status") or {}).get("ingress") or ()
+        return {condition({"status": entry}, "Admitted").get("status", "") for entry in entries}
+
+    others: dict[str, str] = {}
+    own = set()
+    for route in routes:
+        host, place = str((route.get("spec") or {}).get("host", "")), route["metadata"]["namespace"]
+        said = admitted(route)
+        if place == namespace:
+            own |= {host} if "True" in said else set()
+        elif said != {"False"}:
+            others.setdefault(host, f"{route['metadata']['name']} in {place}")
+    return [
+        f"Route {others[host]} has the name {host} already, and the router would reject ours: set another"
+        " ocp4_workload_litemaas_…_route_prefix"
+        for host in sorted(wanted)
+        if host in others and host not in own
+    ]
 
 
 def verifies(stored: str, username: str, password: str) -> bool | None:
@@ -346,6 +384,10 @@ class Reader:
         result["domain"] = asked.cluster_domain or own
         if not result["domain"] and not (platform != "openshift" and result["deployment"]["hosts"]):
             self.problems.append(f"The domain of the cluster's names is not known: {say('cluster_domain')}")
+        wanted = {f"{prefix}.{result['domain']}" for prefix in asked.host_prefixes if result["domain"]}
+        if platform == "openshift":
+            self._check_hosts(wanted)
+            self._check_oauth_client(wanted | set(result["deployment"]["hosts"].values()))
         result["msg"] = self._sentence(result)
         return result
 
@@ -387,7 +429,7 @@ class Reader:
 
     def _missing_rights(self, platform: str, namespace_exists: bool) -> list[Need]:
         asked = self.question
-        default = needs_of_a_deploy(asked.namespace, platform, namespace_exists)
+        default = needs_of_a_deploy(asked.namespace, platform, namespace_exists, asked.external)
         needs = list(dict.fromkeys([*(default if asked.needs is None else asked.needs), *asked.more_needs]))
         if not needs:
             return []
@@ -430,6 +472,37 @@ class Reader:
             return ""
         status = (found or {}).get("status") or {}
         return str((status.get("platformStatus") or {}).get("type") or status.get("platform") or "").lower()
+
+    def _check_hosts(self, wanted: set[str]) -> None:
+        """Whether another namespace has a name that is wanted: its Route is older, so the router rejects ours."""
+        if not wanted:
+            return
+        try:
+            routes = (self.client.find(f"/apis/{ROUTES}/v1/routes", "list on routes") or {}).get("items") or []
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            return  # only those who may look at every namespace can know it before
+        self.problems += taken_hosts(routes, wanted, self.question.namespace)
+
+    def _check_oauth_client(self, ours: set[str]) -> None:
+        """Whether the OAuthClient of the wanted name is somebody else's."""
+        name = self.question.oauth_client
+        if not name:
+            return
+        path = f"/apis/oauth.openshift.io/v1/oauthclients/{quote(name)}"
+        try:
+            found = self.client.find(path, "get on oauthclients.oauth.openshift.io")
+        except ClusterError as failure:
+            if failure.status != 403:
+                raise
+            self.problems.append(f"Whose OAuthClient {name} is can't be read: {failure}")
+            return
+        if found and not is_own_client(found, self.question.namespace, ours):
+            self.problems.append(
+                f"OAuthClient {name} is somebody else's, and would be taken over: set another"
+                " ocp4_workload_litemaas_oauth_client_id"
+            )
 
     def _own_domain(self) -> str:
         """The domain of OpenShift's own names, its login's among them; "" where it isn't known."""

@@ -127,3 +127,44 @@ def test_backups_are_newest_first_and_what_is_no_json_is_an_error():
 )
 def test_namespaces_of_the_cluster(name, system):
     assert bool(facts.SYSTEM.match(name)) is system
+
+
+OURS = {"app.kubernetes.io/managed-by": "rhpds.litemaas", "rhpds.litemaas/namespace": "lab"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "uris", "own"),
+    [
+        ("other", OURS, [], True),
+        ("lab", {**OURS, "rhpds.litemaas/namespace": "another"}, ["https://a.example.com/x"], False),
+        ("lab", {}, ["https://a.example.com/api/auth/callback"], True),
+        ("lab", {}, ["https://a.example.com/x", "https://shop.example.com/x"], False),
+        ("other", {}, ["https://a.example.com/x"], False),
+        ("lab", {}, [], False),
+    ],
+)
+def test_whose_an_oauth_client_is(name, labels, uris, own):
+    found = {"metadata": {"name": name, "labels": labels}, "redirectURIs": uris}
+    assert facts.is_own_client(found, "lab", {"a.example.com"}) is own
+
+
+def route(namespace, host, admitted=""):
+    conditions = [{"type": "Admitted", "status": admitted}] if admitted else []
+    status = {"ingress": [{"conditions": conditions}]} if admitted else {}
+    return {"metadata": {"namespace": namespace, "name": "r"}, "spec": {"host": host}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("routes", "problems"),
+    [
+        ([route("other", "a", "True")], 1),
+        ([route("other", "a")], 1),
+        ([route("other", "a", "False")], 0),
+        ([route("other", "b", "True"), route("lab", "a", "True")], 0),
+        ([route("other", "a", "True"), route("lab", "a", "True")], 0),
+        ([route("other", "a", "True"), route("lab", "a", "False")], 1),
+    ],
+)
+def test_names_that_another_namespace_has(routes, problems):
+    found = facts.taken_hosts(routes, {"a"}, "lab")
+    assert len(found) == problems and all("r in other" in one for one in found)
