@@ -98,6 +98,7 @@ class Namespace:
             beside = f"; beside it {', '.join(other.source for other in others)}" if others else ""
             return self._noted("litellm_url", best.url, f"{best.source}{beside}")
         attempt = f"Find LiteLLM's address in namespace {self.name}"
+        self._refuse_nowhere(attempt, "litellm_url")
         port = self._service_port()
         why = f" ({'; '.join(refused)})" if refused else ""
         if port is not None and self._inside:
@@ -315,6 +316,7 @@ class Namespace:
                     raise self._advised(failure, option) from None
                 self._secrets[name] = None
         if needed and self._secrets[name] is None:
+            self._refuse_nowhere(f"Read Secret {name} in namespace {self.name}", option)
             raise ClusterError(
                 f"Read Secret {name} in namespace {self.name}",
                 "there is none",
@@ -334,9 +336,21 @@ class Namespace:
 
     def _advised(self, failure: ClusterError, option: str) -> ClusterError:
         """The same with what makes it unnecessary, and the namespace."""
-        advice = f"{failure.advice or 'Check the cluster'}; or give {option}"
         attempt = f"Find {option} in namespace {self.name} ({failure.attempt})"
+        if failure.status == 403:  # what the API server says of a namespace that isn't there, too
+            self._refuse_nowhere(attempt, option)
+        advice = f"{failure.advice or 'Check the cluster'}; or give {option}"
         return ClusterError(attempt, failure.words, advice, failure.status)
+
+    def _refuse_nowhere(self, attempt: str, option: str) -> None:
+        """Raises ClusterError where there is no such namespace; an account that may not look can't tell."""
+        try:
+            exists = self._rest.find(f"/api/v1/namespaces/{self.name}", "get on namespaces") is not None
+        except ClusterError:
+            return
+        if not exists:
+            way_on = f"Check namespace, and which cluster the kubeconfig or K8S_AUTH_… mean; or give {option}"
+            raise ClusterError(attempt, "there is no such namespace", way_on, 404)
 
     def _noted(self, option: str, value: str, source: str) -> str:
         self.sources[option] = source

@@ -146,6 +146,7 @@ def test_projects_are_those_of_the_keys_that_the_pods_have() -> None:
     key = {"type": "service_account", "project_id": "p1", "private_key": "secret"}
     base = "/api/v1/namespaces/ns1/secrets/"
     objects = {
+        "/api/v1/namespaces/ns1": {},
         "/apis/apps/v1/namespaces/ns1/deployments/litellm": deployment,
         f"{base}one": secret(**{"key.json": key, "other": {"project_id": "no key"}, "list": [1]}),
         f"{base}two": secret(**{"key.json": {**key, "project_id": "p2"}, "beside.json": key}),
@@ -158,3 +159,22 @@ def test_projects_are_those_of_the_keys_that_the_pods_have() -> None:
     for nothing in ({}, {"/apis/apps/v1/namespaces/ns1/deployments/litellm": None}):
         found = place(nothing)
         assert found.vertex_projects() == {} and found.sources["vertex_credentials_projects"]
+
+
+def test_a_namespace_that_is_not_there_is_no_matter_of_rights() -> None:
+    master = "/api/v1/namespaces/ns1/secrets/litellm-secret"
+    for objects in ({}, {master: None}):
+        for find in (place(objects).master_key, place(objects).litellm_url):
+            with pytest.raises(ClusterError, match="there is no such namespace") as failure:
+                find()
+            assert "rights" not in str(failure.value) and "403" not in str(failure.value)
+    exists: dict[str, Any] = {"/api/v1/namespaces/ns1": {}}
+    with pytest.raises(ClusterError, match="HTTP 403"):
+        place({**exists, master: None}).master_key()
+    with pytest.raises(ClusterError, match="there is none"):
+        place(exists).master_key()
+    with pytest.raises(ClusterError, match="no Route or Ingress leads to Service litellm"):
+        place(exists).litellm_url()
+    # Nobody knows.
+    with pytest.raises(ClusterError, match="HTTP 403"):
+        place({"/api/v1/namespaces/ns1": None, master: None}).master_key()
