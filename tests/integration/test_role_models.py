@@ -394,10 +394,11 @@ def test_what_gitops_deployed_is_registered(
     role: Any, litellm: harness.LiteLLM, namespace: Namespace, stack: harness.Stack, prefix: str
 ) -> None:
     """With what the list says of it; what isn't ready now is not pruned."""
-    for name, ready in (("plain", True), ("described", True), ("late", False)):
+    for name, ready in (("plain", True), ("described", True), ("late", False), ("token", True)):
         predictor = {"model": {"modelFormat": {"name": "vLLM"}, "args": ["--max-model-len=4096"]}}
         kind = ("serving.kserve.io/v1beta1", "InferenceService", prefix + name)
-        namespace.create(*kind, spec={"predictor": predictor})
+        marks = {"security.opendatahub.io/enable-auth": "true"} if name == "token" else {}
+        namespace.create(*kind, spec={"predictor": predictor}, annotations=marks)
         if ready:
             url = f"http://{prefix}{name}-predictor.{namespace.name}.svc.cluster.local"
             status = {"url": url, "conditions": [{"type": "Ready", "status": "True"}]}
@@ -406,6 +407,8 @@ def test_what_gitops_deployed_is_registered(
     listed = [{"model_name": f"{prefix}described", "display_name": "Described", "rpm": 7}]
     done = role(listed, **options)
     assert done.rc == 0, done.output
+    assert f"; not registered: {namespace.name}/{prefix}late (" in said(done)
+    assert f"; no token given for: {namespace.name}/{prefix}token (api_key of an item {prefix}token)" in said(done)
     made = {one["model_name"][len(prefix) :]: one for one in litellm.models(prefix)}
     assert set(made) == {"plain", "described"}
     assert f"{prefix}described-predictor" in made["described"]["litellm_params"]["api_base"]
