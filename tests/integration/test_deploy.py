@@ -17,7 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace
 
@@ -36,6 +38,7 @@ class Deployment:
         # The node's PostgreSQL is the stack's, and its password is compared with the Secret's.
         self.password = urlsplit(runner.stack.litellm_dsn).password or ""
         self.before: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
 
     def deploy(self, *, check: bool = False, **settings: Any) -> harness.PlaybookResult:
         return self._run("deploy_litemaas_ha", check, {"ha_postgres_password": self.password, **settings})
@@ -46,7 +49,7 @@ class Deployment:
     def _run(self, playbook: str, check: bool, settings: dict[str, Any]) -> harness.PlaybookResult:
         variables = {PREFIX + name: value for name, value in {"namespace": self.place.name, **settings}.items()}
         variables["output_dir"] = str(self.runner.folder)
-        result = self.runner.playbook(f"rhpds.litemaas.{playbook}", variables, check=check)
+        result = self.runner.playbook(f"rhpds.litemaas.{playbook}", variables, check=check, env=self.environment)
         assert self.password not in result.output
         return result
 
@@ -150,6 +153,22 @@ def test_what_cannot_work_is_refused_before_anything_is_applied(lab: Deployment)
         result = lab.deploy(**settings)
         assert result.rc and words in result.output, (settings, result.output[-2000:])
         assert lab.kube.call("GET", f"api/v1/namespaces/{lab.place.name}") is None
+
+
+def test_an_account_with_exactly_the_rights_that_are_asked_for(lab: Deployment, tmp_path: Path) -> None:
+    name = lab.place.name
+    lab.kube.call("POST", "api/v1/namespaces", {"metadata": {"name": name}})
+    needs = facts.needs_of_a_deploy(name, "openshift", namespace_exists=True)
+    rules = [{"apiGroups": [one.group], "resources": [one.resource], "verbs": [one.verb]} for one in needs]
+    config = yaml.safe_load(Path(lab.kube.kubeconfig).read_text(encoding="utf-8"))
+    config["users"][0]["user"] = {"token": lab.place.account(*rules)}
+    path = tmp_path / "account.kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    # What belongs to the cluster is given, as the account may not read it.
+    lab.environment = {"KUBECONFIG": str(path), "K8S_AUTH_KUBECONFIG": str(path)}
+    settings = {"postgres_storage_class": "standard", "cluster_domain": "apps.example.com"}
+    ok(lab.deploy(**settings))
+    assert ok(lab.deploy(**settings)).changed == 0
 
 
 def test_an_image_that_cannot_be_pulled_is_told(lab: Deployment) -> None:
