@@ -177,13 +177,41 @@ def test_a_key_that_a_model_still_uses_stays(
     assert run(lab, settings).rc == 0
     other = {"model": "vertex_ai/gemini-2.5-flash", "vertex_project": "itpc-gcp-product-all-claude"}
     litellm.post("/model/new", model_name=f"{prefix}flash", litellm_params=other, model_info={})
-    refused = run(lab, {**settings, "ACTION": "destroy"})
-    assert refused.rc != 0
-    assert f"{CLAUDE} is still used by {prefix}flash" in refused.output
-    assert len(lab.mounts()) == 2
+    for check in (True, False):
+        refused = run(lab, {**settings, "ACTION": "destroy"}, check=check)
+        assert refused.rc != 0
+        assert f"{CLAUDE} is still used by {prefix}flash" in refused.output
+        # It was known before anything was removed.
+        assert (
+            sorted(one["model_name"] for one in litellm.models() if one["model_name"] in NAMES)
+            == NAMES[:1] + NAMES[6:7]
+        )
+        assert len(lab.mounts()) == 2
     forced = run(lab, {**settings, "ACTION": "destroy", f"{VARIABLE}remove_force": True})
     assert forced.rc == 0, forced.output
     assert lab.mounts() == {}
+    again = run(lab, {**settings, "ACTION": "destroy"})
+    assert (again.rc, again.changed) == (0, 0), again.output
+
+
+def test_a_secret_of_others_is_neither_overwritten_nor_removed(
+    lab: Lab, variables: dict[str, Any], litellm: harness.LiteLLM, prefix: str
+) -> None:
+    lab.make_secret("litemaas-automation-key", key="somebody's")
+    settings = {**variables, f"{VARIABLE}models": ["gpt-oss-20b"]}
+    refused = run(lab, settings)
+    assert refused.rc != 0
+    said = " ".join(refused.output.split())
+    assert "Nothing was written: Secret litemaas-automation-key" in said and "made by somebody else" in said
+    assert lab.mounts() == {} and not litellm.keys(f"{prefix}automation")
+
+    litellm.post("/key/generate", key_alias=f"{prefix}automation")
+    done = run(lab, settings)
+    assert done.rc == 0, done.output
+    gone = run(lab, {**settings, "ACTION": "destroy", f"{VARIABLE}remove_automation_key": True})
+    assert gone.rc == 0, gone.output
+    assert "Secret litemaas-automation-key was made by somebody else: it stays as it is" in gone.output
+    assert lab.secret("litemaas-automation-key") == {"key": "somebody's"}
 
 
 @pytest.mark.parametrize(
