@@ -35,7 +35,7 @@ options:
     elements: str
     default: []
   declared:
-    description: The declared models themselves, as options of M(rhpds.litemaas.litellm_model#module).
+    description: The declared models themselves, as options of M(rhpds.litemaas.litellm_model).
     type: list
     elements: dict
     default: []
