@@ -77,6 +77,7 @@ def _play(lab: Lab, name: str, namespace: str, **more: Any) -> float:
     database = urllib.parse.urlsplit(lab.variables["LITEMAAS_DSN"])
     values = {
         "ocp4_workload_litemaas_namespace": namespace,
+        "ocp4_workload_litemaas_api_route_prefix": namespace,
         "ocp4_workload_litemaas_ha_postgres_user": database.username,
         "ocp4_workload_litemaas_ha_postgres_password": database.password,
         "output_dir": str(lab.folder),

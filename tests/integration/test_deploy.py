@@ -43,7 +43,9 @@ class Deployment:
         return self._run("deploy_litemaas_ha", check, {"ha_postgres_password": self.password, **settings})
 
     def _run(self, playbook: str, check: bool, settings: dict[str, Any]) -> harness.PlaybookResult:
-        variables = {PREFIX + name: value for name, value in {"namespace": self.place.name, **settings}.items()}
+        # Two namespaces of a cluster can't have Routes of one name.
+        given = {"namespace": self.place.name, "api_route_prefix": self.place.name, **settings}
+        variables = {PREFIX + name: value for name, value in given.items()}
         variables["output_dir"] = str(self.runner.folder)
         result = self.runner.playbook(f"rhpds.litemaas.{playbook}", variables, check=check, env=self.environment)
         assert self.password not in result.output
@@ -97,9 +99,10 @@ def test_a_deployment_and_what_moves_in_it(lab: Deployment) -> None:
     kept = ok(lab.deploy(version="0.5.0", litellm_num_retries=3))
     assert lab.moved() == {"Deployment/litellm", "ConfigMap/litellm-config"}
     assert "litellm: 4 replicas, set by somebody else (wanted 3)" in kept.stdout
-    back = ok(lab.deploy(version="0.5.0", litellm_num_retries=3, keep_changes=False, api_route_prefix="other"))
+    other = f"{lab.place.name}-o"
+    back = ok(lab.deploy(version="0.5.0", litellm_num_retries=3, keep_changes=False, api_route_prefix=other))
     assert lab.place.get("Deployment", "litellm")["spec"]["replicas"] == 3, back.stdout
-    assert lab.place.get("Route", "litellm") is None and lab.place.get("Route", "other")
+    assert lab.place.get("Route", lab.place.name) is None and lab.place.get("Route", other)
 
 
 def test_what_cannot_work_is_refused_before_anything_is_applied(lab: Deployment) -> None:
