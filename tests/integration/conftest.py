@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness, labs
+from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness, kube, labs
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +103,13 @@ def lab(runner: harness.Runner, litellm: harness.LiteLLM, prefix: str, lab_model
     found = labs.Lab(runner, litellm, prefix.strip("-"), [lab_model])
     yield found
     litellm.remove(f"virtkey-{found.guid}")
+
+
+@pytest.fixture
+def place(stack: harness.Stack) -> Iterator[kube.Namespace]:
+    """A namespace where nothing is yet, gone afterwards."""
+    with kube.Kube(stack).namespace() as found:
+        yield found
 
 
 @pytest.fixture

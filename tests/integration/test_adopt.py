@@ -6,22 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace, workload
+from ansible_collections.rhpds.litemaas.tests.integration.kube import Namespace, workload
 
 MODULE = "litemaas_adopt"
 MAKER = "OpenAPI-Generator"
-
-
-@pytest.fixture
-def place(stack: harness.Stack) -> Iterator[Namespace]:
-    with Kube(stack).namespace() as found:
-        yield found
 
 
 class Runs:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,12 +20,6 @@ from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Name
 MODULE = "litemaas_secrets"
 NAMES = ("litemaas-db", "litellm-secret", "backend-secret", "litellm-redis", "litellm-key-derivation")
 ODD = "p@ss/w:o%rd #ü?"
-
-
-@pytest.fixture
-def place(stack: harness.Stack) -> Iterator[Namespace]:
-    with Kube(stack).namespace() as found:
-        yield found
 
 
 class Runs:

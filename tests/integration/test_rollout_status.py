@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,15 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace, eventually, meanwhile, workload
+from ansible_collections.rhpds.litemaas.tests.integration.kube import Namespace, eventually, meanwhile, workload
 
 MODULE = "k8s_rollout_status"
-
-
-@pytest.fixture
-def place(stack: harness.Stack) -> Iterator[Namespace]:
-    with Kube(stack).namespace() as found:
-        yield found
 
 
 class Runs:

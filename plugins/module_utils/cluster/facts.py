@@ -461,29 +461,30 @@ class Reader:
         )
         return bool((answer.get("status") or {}).get("allowed"))
 
-    def _provider(self) -> str:
-        path = "/apis/config.openshift.io/v1/infrastructures/cluster"
+    def _look(self, path: str, rights: str) -> tuple[dict[str, Any], ClusterError | None]:
+        """What need not be there, nor be ours to read: {} then, and in the second case the refusal."""
         try:
-            found = self.client.find(path, "get on infrastructures.config.openshift.io")
+            return self.client.find(path, rights) or {}, None
         except ClusterError as failure:
             if failure.status != 403:
                 raise
-            self.notes.append(f"The cluster's provider is not known: {failure}")
-            return ""
-        status = (found or {}).get("status") or {}
+            return {}, failure
+
+    def _provider(self) -> str:
+        path = "/apis/config.openshift.io/v1/infrastructures/cluster"
+        found, refusal = self._look(path, "get on infrastructures.config.openshift.io")
+        if refusal:
+            self.notes.append(f"The cluster's provider is not known: {refusal}")
+        status = found.get("status") or {}
         return str((status.get("platformStatus") or {}).get("type") or status.get("platform") or "").lower()
 
     def _check_hosts(self, wanted: set[str]) -> None:
         """Whether another namespace has a name that is wanted: its Route is older, so the router rejects ours."""
         if not wanted:
             return
-        try:
-            routes = (self.client.find(f"/apis/{ROUTES}/v1/routes", "list on routes") or {}).get("items") or []
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            return  # only those who may look at every namespace can know it before
-        self.problems += taken_hosts(routes, wanted, self.question.namespace)
+        # Only those who may look at every namespace can know it before.
+        found, _refusal = self._look(f"/apis/{ROUTES}/v1/routes", "list on routes")
+        self.problems += taken_hosts(found.get("items") or [], wanted, self.question.namespace)
 
     def _check_oauth_client(self, ours: set[str]) -> None:
         """Whether the OAuthClient of the wanted name is somebody else's."""
@@ -491,13 +492,9 @@ class Reader:
         if not name:
             return
         path = f"/apis/oauth.openshift.io/v1/oauthclients/{quote(name)}"
-        try:
-            found = self.client.find(path, "get on oauthclients.oauth.openshift.io")
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            self.problems.append(f"Whose OAuthClient {name} is can't be read: {failure}")
-            return
+        found, refusal = self._look(path, "get on oauthclients.oauth.openshift.io")
+        if refusal:
+            self.problems.append(f"Whose OAuthClient {name} is can't be read: {refusal}")
         if found and not is_own_client(found, self.question.namespace, ours):
             self.problems.append(
                 f"OAuthClient {name} is somebody else's, and would be taken over: set another"
@@ -507,14 +504,10 @@ class Reader:
     def _own_domain(self) -> str:
         """The domain of OpenShift's own names, its login's among them; "" where it isn't known."""
         path = "/apis/config.openshift.io/v1/ingresses/cluster"
-        try:
-            found = self.client.find(path, "get on ingresses.config.openshift.io")
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            self.notes.append(f"The cluster's own domain is not known: {failure}")
-            return ""
-        return str(((found or {}).get("spec") or {}).get("domain") or "")
+        found, refusal = self._look(path, "get on ingresses.config.openshift.io")
+        if refusal:
+            self.notes.append(f"The cluster's own domain is not known: {refusal}")
+        return str((found.get("spec") or {}).get("domain") or "")
 
     def _storage_classes(self) -> tuple[list[dict[str, Any]], bool]:
         try:
