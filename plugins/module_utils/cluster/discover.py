@@ -189,7 +189,7 @@ class Namespace:
         For what runs beside the database, such as a dump; everybody else wants :meth:`connect`.
         """
         parts = self._parts(which)
-        port = self._pod_port(str(parts.get("host") or ""), int(parts.get("port") or tunnel.PORT), f"{which}_dsn")
+        port = self.pod_port(str(parts.get("host") or ""), int(parts.get("port") or tunnel.PORT), f"{which}_dsn")
         return parts, port.pod if port else None
 
     # ---- below: addresses ----
@@ -238,7 +238,7 @@ class Namespace:
         option, source = f"{which}_dsn", f"Secret {self.name}/{DATABASE}"
         parts = self._parts(which)
         host = str(parts.get("host") or "")
-        port = self._pod_port(host, int(parts.get("port") or tunnel.PORT), option)
+        port = self.pod_port(host, int(parts.get("port") or tunnel.PORT), option)
         self.sources[option] = source if port is None else f"{source}, through {port.name}"
         with ExitStack() as tunnels:
             dsn = _database().make_dsn(**parts) if port is None else tunnels.enter_context(through(port, parts, option))
@@ -266,8 +266,13 @@ class Namespace:
             parts["dbname"] = secret["litellm_database"]
         return {"host": POSTGRES, **parts}
 
-    def _pod_port(self, host: str, port: int, option: str) -> tunnel.PodPort | None:
-        """The way to a database whose host is a Service; None for one outside of the cluster."""
+    def pod_port(self, host: str, port: int, option: str, what: str = "database") -> tunnel.PodPort | None:
+        """The way to a server whose host is a Service; None for one outside of the cluster.
+
+        Args:
+            option: which option makes this unnecessary; "" where there is none.
+            what: it is, for errors.
+        """
         place = service_of(host, self.name)
         if place is None:
             return None
@@ -287,9 +292,9 @@ class Namespace:
         if not ready:
             states = ", ".join(f"{one['metadata']['name']} is {_state(one)}" for one in pods) or f"none has {selector}"
             raise ClusterError(
-                f"Reach the database behind Service {name} in namespace {namespace}",
+                f"Reach the {what} behind Service {name} in namespace {namespace}",
                 f"no pod is ready: {states}",
-                f"Wait for it, or give {option}",
+                f"Wait for it, or give {option}" if option else "Wait for it, or see why in its events and log",
             )
         pod = ready[0]
         return tunnel.PodPort(self.cluster.api(), namespace, pod["metadata"]["name"], _target_port(spec, pod, port))
@@ -336,6 +341,8 @@ class Namespace:
 
     def _advised(self, failure: ClusterError, option: str) -> ClusterError:
         """The same with what makes it unnecessary, and the namespace."""
+        if not option:
+            return failure
         attempt = f"Find {option} in namespace {self.name} ({failure.attempt})"
         if failure.status == 403:  # what the API server says of a namespace that isn't there, too
             self._refuse_nowhere(attempt, option)

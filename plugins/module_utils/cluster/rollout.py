@@ -366,7 +366,7 @@ class _Wait:
                 text += f". Last lines of container {container['name']} (exit code {ended.get('exitCode')}): "
                 text += self._log(state.pod or {}, container["name"], previous)
                 break
-        hidden = self._secrets(state.pod) if state.pod else []
+        hidden = hidden_texts(self.client, self.namespace, state.pod) if state.pod else []
         if hidden is None and "Last lines of" in text:
             return text[: text.index(". Last lines of")] + (
                 ". Its log is not shown, as the Secrets that would have to be hidden in it can't be read"
@@ -390,22 +390,23 @@ class _Wait:
             return f"not readable ({failure.words})"
         return " | ".join(line.strip()[:300] for line in lines[-LINES:] if line.strip()) or "none"
 
-    def _secrets(self, pod: Mapping[str, Any]) -> list[str] | None:
-        """What must not be shown of this pod's log: values of the Secrets it gets, and of variables; None if unread."""
-        found: set[str] = set()
-        for name in secret_names(pod):
-            try:
-                secret = self.client.find(f"/api/v1/namespaces/{self.namespace}/secrets/{quote(name)}")
-            except ClusterError:
-                return None
-            for value in ((secret or {}).get("data") or {}).values():
-                found.update(_spellings(base64.b64decode(value).decode("utf-8", "replace")))
-        for spec in pod_containers(pod):
-            for entry in spec.get("env") or ():
-                if SECRET_NAME.search(entry["name"]):
-                    found.update(_spellings(entry.get("value") or ""))
-        # The longest first: one may be part of another.
-        return sorted(found, key=len, reverse=True)
+
+def hidden_texts(client: Rest, namespace: str, pod: Mapping[str, Any]) -> list[str] | None:
+    """What must not be shown of a pod's log: values of the Secrets it gets, and of variables; None if unread."""
+    found: set[str] = set()
+    for name in secret_names(pod):
+        try:
+            secret = client.find(f"/api/v1/namespaces/{namespace}/secrets/{quote(name)}")
+        except ClusterError:
+            return None
+        for value in ((secret or {}).get("data") or {}).values():
+            found.update(_spellings(base64.b64decode(value).decode("utf-8", "replace")))
+    for spec in pod_containers(pod):
+        for entry in spec.get("env") or ():
+            if SECRET_NAME.search(entry["name"]):
+                found.update(_spellings(entry.get("value") or ""))
+    # The longest first: one may be part of another.
+    return sorted(found, key=len, reverse=True)
 
 
 # What objects say; all of it pure.
