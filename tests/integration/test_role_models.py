@@ -315,12 +315,12 @@ def test_without_a_backend(role: Any, item: Any, litellm: harness.LiteLLM, stack
 @pytest.mark.parametrize(
     ("items", "options", "text"),
     [
-        (1, {"env": {"LITEMAAS_DSN": ""}, "namespace": ""}, "litemaas_dsn is not set"),
-        (1, {"env": {"LITEMAAS_DSN": ""}}, "or give litemaas_dsn"),
-        (1, {"env": {"LITELLM_URL": ""}, "namespace": ""}, "litellm_url is not set"),
-        (1, {"env": {"LITELLM_URL": ""}}, "or give litellm_url"),
-        (1, {"env": {"LITELLM_MASTER_KEY": ""}, "namespace": ""}, "litellm_master_key is not set"),
-        (1, {"env": {"LITELLM_MASTER_KEY": ""}}, "or give litellm_master_key"),
+        (1, {"env": {"LITEMAAS_DSN": ""}}, "litemaas_dsn is not set"),
+        (1, {"env": {"LITEMAAS_DSN": ""}, "namespace": "no-such-place"}, "or give litemaas_dsn"),
+        (1, {"env": {"LITELLM_URL": ""}}, "litellm_url is not set"),
+        (1, {"env": {"LITELLM_URL": ""}, "namespace": "no-such-place"}, "or give litellm_url"),
+        (1, {"env": {"LITELLM_MASTER_KEY": ""}}, "litellm_master_key is not set"),
+        (1, {"env": {"LITELLM_MASTER_KEY": ""}, "namespace": "no-such-place"}, "or give litellm_master_key"),
         (0, {}, "list is empty and ocp4_workload_litemaas_models_sync_from_litellm is false"),
         (0, {"sync_from_litellm": True, "backend_enabled": False}, "there is nothing to bring in line"),
         (1, {"litellm_url": "http://127.0.0.1:9", "retry_count": 0}, "127.0.0.1:9"),
