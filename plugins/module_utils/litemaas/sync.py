@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import urls
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog, keys
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import (
     Connection,
     DatabaseError,
@@ -29,32 +29,22 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database i
     copy_line,
     take_turn,
 )
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.keys import (
+    KEY_TABLE,
+    KEY_TABLE_COLUMNS,
+    REVOKED_REASON,
+)
 from ansible_collections.rhpds.litemaas.plugins.module_utils.ownership import removal_refused
 
 #: What we read or write in LiteMaaS's database.
 LITEMAAS_TABLES: Mapping[str, Sequence[str]] = {
     "models": (*catalog.COLUMNS, "updated_at"),
     "subscriptions": ("id", "model_id", "status"),
-    "api_keys": (
-        "id",
-        "subscription_id",
-        "user_id",
-        "key_hash",
-        "litellm_key_alias",
-        "is_active",
-        "revoked_at",
-        "sync_status",
-        "sync_error",
-        "updated_at",
-    ),
+    **keys.TABLES,
 }
-KEY_TABLE = '"LiteLLM_VerificationToken"'
 MODEL_TABLE = '"LiteLLM_ProxyModelTable"'
-KEY_TABLE_COLUMNS = ("token", "key_alias", "expires", "blocked")
 
 ORPHANED_KEYS = "orphaned_keys"
-#: Written into api_keys.sync_error of a revoked row.
-REVOKED_REASON = "Key not found in LiteLLM - revoked by rhpds.litemaas"
 
 #: Rows of a report that are listed; the rest is counted.
 REPORT_LIMIT = 100
@@ -222,13 +212,13 @@ class CatalogSync:
                 self._out.warnings.append(f"LiteLLM's answer has unusable entries: {self._selection.unreadable[0]}")
             shared = self._connection.columns(cursor, (KEY_TABLE, MODEL_TABLE))
             self._find_tables(cursor, shared)
-            keys = self._keys_read(cursor) if options.check_keys or options.repair else None
+            source = self._keys_read(cursor) if options.check_keys or options.repair else None
             self._load(cursor)
             self._compare_and_write(cursor, check_mode)
             self._report_models(cursor)
             self._orphans(cursor)
-            if keys is not None:
-                self._keys(cursor, keys)
+            if source is not None:
+                self._keys(cursor, source)
         self._count()
         return self._out
 
@@ -239,7 +229,7 @@ class CatalogSync:
         self._lengths = {column: longest for column, longest in there["models"].items() if longest is not None}
         take_turn(cursor)
         cursor.execute("CREATE TEMP TABLE rhpds_seen ON COMMIT DROP AS SELECT id FROM models")
-        cursor.execute("CREATE TEMP TABLE rhpds_seen_keys ON COMMIT DROP AS SELECT id FROM api_keys")
+        cursor.execute(keys.SEEN)
         self._seen_keys = cursor.rowcount
 
     # ---- 2: LiteLLM's side ----
@@ -283,27 +273,23 @@ class CatalogSync:
         Returns:
             Where they came from; None when LiteMaaS has no key to compare them with.
         """
-        cursor.execute(
-            "CREATE TEMP TABLE rhpds_keys (token text, alias text, expires timestamptz, blocked boolean) ON COMMIT DROP"
-        )
+        cursor.execute(keys.LIVING)
         if not self._seen_keys:
             return None
-        select = f"SELECT token, key_alias, expires AT TIME ZONE 'UTC', coalesce(blocked, false) FROM {KEY_TABLE}"
         if self._tables_in is self._connection:
-            cursor.execute(f"INSERT INTO rhpds_keys {select}")
+            cursor.execute(f"INSERT INTO rhpds_keys {keys.SELECT}")
             return "shared database"
-        columns = ("token", "alias", "expires", "blocked")
         if self._tables_in is not None:
             with self._tables_in.transaction("Read LiteLLM's keys", read_only=True) as theirs:
-                theirs.execute(select)
+                theirs.execute(keys.SELECT)
                 found = theirs.fetchall()
-            copy_in(cursor, "rhpds_keys", columns, map(copy_line, found))
+            keys.load(cursor, found)
             return "litellm_dsn"
-        lines = (
-            copy_line((key.get("token"), key.get("key_alias"), _moment(key.get("expires")), bool(key.get("blocked"))))
+        listed = (
+            (key.get("token"), key.get("key_alias"), _moment(key.get("expires")), bool(key.get("blocked")))
             for key in self._read_keys()
         )
-        copy_in(cursor, "rhpds_keys", columns, lines)
+        keys.load(cursor, listed)
         return "api"
 
     # ---- 3: what should be ----
@@ -579,15 +565,13 @@ class CatalogSync:
         cursor.execute("SELECT count(*) FROM rhpds_keys")
         in_litellm = cursor.fetchone()[0]
         report["key_source"] = source or "none"
-        cursor.execute("CREATE INDEX ON rhpds_keys (token)")
-        cursor.execute("CREATE INDEX ON rhpds_keys (alias)")
-        cursor.execute("ANALYZE rhpds_keys")
-        cursor.execute(_ORPHANED_KEYS)
+        keys.index(cursor)
+        cursor.execute(keys.ORPHANED)
         orphaned = [_key(row) for row in cursor]
         report["orphaned_keys"] = self._bounded(orphaned)
-        cursor.execute(_UNJUDGED_KEYS)
+        cursor.execute(keys.UNJUDGED)
         report["keys_without_alias"] = self._bounded([_key(row) for row in cursor])
-        cursor.execute(_ALIVE_REVOKED_KEYS)
+        cursor.execute(keys.ALIVE_REVOKED)
         report["alive_revoked_keys"] = self._bounded([_key(row) for row in cursor])
         if ORPHANED_KEYS not in self._options.repair or not orphaned:
             return
@@ -602,11 +586,7 @@ class CatalogSync:
         if refusal is not None:
             self._out.errors.append(f"No key was revoked: {refusal}")
             return
-        cursor.execute(
-            "UPDATE api_keys SET is_active = false, revoked_at = now(), sync_status = 'error', sync_error = %s,"
-            " updated_at = now() WHERE is_active AND id = ANY(%s::uuid[])",
-            (REVOKED_REASON, [key["id"] for key in orphaned]),
-        )
+        cursor.execute(keys.REVOKE, (REVOKED_REASON, [key["id"] for key in orphaned]))
         for key in orphaned:
             changes = [_change("is_active", True, False), _change("sync_error", None, REVOKED_REASON)]
             self._entry(key["alias"], "revoke", changes, "LiteLLM does not have this key", id=key["id"])
@@ -822,28 +802,4 @@ _KEPT = (
     + "], NULL) FROM rhpds_want w JOIN models m ON m.id = w.id WHERE w.mode IN ('w', 'r') AND ("
     + " OR ".join(_IS_KEPT.values())
     + ")"
-)
-
-_KEY_FOUND = "EXISTS (SELECT FROM rhpds_keys k WHERE k.token = a.key_hash)"
-_ALIAS_FOUND = "EXISTS (SELECT FROM rhpds_keys k WHERE k.alias = a.litellm_key_alias)"
-#: Active rows whose key LiteLLM does not have: neither by hash nor by alias. As operators' SQL, which judges by alias;
-#: the hash is looked at first, because an alias can be changed in LiteLLM.
-_ORPHANED_KEYS = (
-    "SELECT a.id, a.litellm_key_alias, a.user_id FROM api_keys a JOIN rhpds_seen_keys USING (id)"
-    f" WHERE a.is_active AND a.litellm_key_alias IS NOT NULL AND NOT {_KEY_FOUND} AND NOT {_ALIAS_FOUND}"
-    " ORDER BY a.litellm_key_alias, a.id"
-)
-#: The same without an alias: reported, never revoked.
-_UNJUDGED_KEYS = (
-    "SELECT a.id, a.litellm_key_alias, a.user_id FROM api_keys a JOIN rhpds_seen_keys USING (id)"
-    f" WHERE a.is_active AND a.litellm_key_alias IS NULL AND NOT {_KEY_FOUND} ORDER BY a.id"
-)
-#: Inactive rows whose key still works. By alias only where the living key is not another row's.
-_ALIVE_REVOKED_KEYS = (
-    "SELECT a.id, a.litellm_key_alias, a.user_id FROM api_keys a JOIN rhpds_seen_keys USING (id)"
-    " WHERE NOT coalesce(a.is_active, false) AND EXISTS (SELECT FROM rhpds_keys k"
-    " WHERE NOT k.blocked AND (k.expires IS NULL OR k.expires > now()) AND (k.token = a.key_hash"
-    " OR (k.alias = a.litellm_key_alias"
-    " AND NOT EXISTS (SELECT FROM api_keys other WHERE other.key_hash = k.token))))"
-    " ORDER BY a.litellm_key_alias, a.id"
 )
