@@ -9,6 +9,7 @@ The fake node runs no container: what is shown is objects and rollouts, not what
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import pytest
 import yaml
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
-from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace
 
 PREFIX = "ocp4_workload_litemaas_"
@@ -38,6 +39,7 @@ class Deployment:
         self.password = urlsplit(runner.stack.litellm_dsn).password or ""
         self.before: dict[str, str] = {}
         self.environment: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
 
     def deploy(self, *, check: bool = False, **settings: Any) -> harness.PlaybookResult:
         return self._run("deploy_litemaas_ha", check, {"ha_postgres_password": self.password, **settings})
@@ -45,7 +47,7 @@ class Deployment:
     def _run(self, playbook: str, check: bool, settings: dict[str, Any]) -> harness.PlaybookResult:
         # Two namespaces of a cluster can't have Routes of one name.
         given = {"namespace": self.place.name, "api_route_prefix": self.place.name, **settings}
-        variables = {PREFIX + name: value for name, value in given.items()}
+        variables = {**self.variables, **{PREFIX + name: value for name, value in given.items()}}
         variables["output_dir"] = str(self.runner.folder)
         result = self.runner.playbook(f"rhpds.litemaas.{playbook}", variables, check=check, env=self.environment)
         assert self.password not in result.output
@@ -132,3 +134,120 @@ def test_an_account_with_exactly_the_rights_that_are_asked_for(lab: Deployment, 
     settings = {"postgres_storage_class": "standard", "cluster_domain": "apps.example.com"}
     ok(lab.deploy(**settings))
     assert ok(lab.deploy(**settings)).changed == 0
+
+
+#: What is somebody else's: nothing of a deploy may go there, or be asked there.
+ELSEWHERE = {
+    "litellm_url": "http://127.0.0.1:9",
+    "litellm_master_key": "sk-of-another-deployment",
+    "litemaas_dsn": "postgresql://nobody:nothing@127.0.0.1:9/nowhere",
+    "litellm_dsn": "postgresql://nobody:nothing@127.0.0.1:9/nowhere",
+    "litellm_key_secret": "of-another-deployment-" + 22 * "x",
+}
+
+
+@pytest.fixture
+def brand(stack: harness.Stack) -> Iterator[Any]:
+    """The branding in the database that holds both stores; it is put back in the end."""
+    connection = harness.connect(stack.litellm_dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+
+        def read() -> tuple[Any, ...]:
+            cursor.execute("SELECT login_title, login_title_enabled FROM branding_settings WHERE id = 1")
+            return tuple(cursor.fetchone())
+
+        before = read()
+        yield read
+        cursor.execute("UPDATE branding_settings SET login_title = %s, login_title_enabled = %s WHERE id = 1", before)
+    connection.close()
+
+
+def rows(dsn: str, prefix: str) -> set[str]:
+    """Names in LiteMaaS's catalogue."""
+    connection = harness.connect(dsn)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM models WHERE starts_with(id, %s)", [prefix])
+        found = {row[0] for row in cursor.fetchall()}
+    connection.close()
+    return found
+
+
+def test_plain_kubernetes_with_stores_outside_branding_mcp_and_models(
+    lab: Deployment, litellm: harness.LiteLLM, prefix: str, brand: Any, namespace: cluster.Namespace
+) -> None:
+    """And with another deployment's addresses in variables and in the environment, which win nowhere."""
+    stack, model = lab.runner.stack, f"{prefix}chat"
+    place = Namespace(lab.kube, namespace.name)
+    # As an Ingress' host resolves nowhere, one that the stack's proxy is behind.
+    namespace.ingress("beside", stack.url)
+    database, redis = urlsplit(stack.litellm_dsn), urlsplit(stack.variables["REDIS_URL"])
+    favicon = lab.runner.folder / "favicon.ico"
+    favicon.write_bytes(b"\0\0\1\0 an icon")
+    wanted = {"model_name": model, "litellm_model": "openai/demo-chat", "api_base": f"{stack.upstream_url}/v1"}
+    settings = {
+        "namespace": namespace.name,
+        "platform": "kubernetes",
+        "cluster_domain": "example.com",
+        "database_layout": "shared",
+        "ha_enable_postgres": False,
+        "postgres_host": database.hostname,
+        "postgres_port": database.port,
+        "postgres_sslmode": "disable",
+        "ha_postgres_user": database.username,
+        "ha_postgres_db": database.path.strip("/"),
+        "ha_enable_redis": False,
+        "redis_host": redis.hostname,
+        "redis_port": redis.port,
+        "redis_password": redis.password,
+        "litellm_master_key": stack.master_key,
+        "oauth_enabled": True,
+        "oauth_provider": "oidc",
+        "oauth_issuer": "https://login.example.com/realms/lab",
+        "oauth_client_secret": "client-secret-of-the-test",
+        **{f"ha_{part}_replicas": 1 for part in ("litellm", "backend", "frontend")},
+        "deploy_mcp": True,
+        "mcp_image": "quay.io/example/litemaas-mcp:1",
+        "branding_enabled": True,
+        "branding_title": f"Models of {prefix}",
+        "branding_page_title": "Models of a lab",
+        "branding_favicon_path": str(favicon),
+        "litellm_models": [{**wanted, "api_key": "none", "display_name": "Chat"}],
+        # Other tests make models meanwhile.
+        "models_sync_from_litellm": False,
+        # Those of the role for models, too.
+        **{f"models_{name}": value for name, value in ELSEWHERE.items() if name != "litellm_key_secret"},
+        "models_namespace": "somewhere-else",
+    }
+    lab.environment = {name.upper(): value for name, value in ELSEWHERE.items()}
+    lab.variables = dict(ELSEWHERE)
+    first = ok(lab.deploy(**settings))
+    assert {found["model_name"] for found in litellm.models(prefix)} == {model}, first.stdout
+    assert rows(stack.litellm_dsn, prefix) == {model}
+    assert not rows(stack.litemaas_dsn, prefix)
+    assert brand() == (f"Models of {prefix}", True)
+    values = place.values("litemaas-db") or {}
+    assert f"{database.hostname}:{database.port}{database.path}" in values["DATABASE_URL"]
+    assert values["DATABASE_URL"].partition("?")[0] == values["LITELLM_DATABASE_URL"].partition("?")[0]
+    assert (place.values("litellm-redis") or {})["password"] == redis.password
+    config = yaml.safe_load(place.get("ConfigMap", "litellm-config")["data"]["config.yaml"])
+    assert (config["router_settings"]["redis_host"], config["router_settings"]["redis_port"]) == (
+        redis.hostname,
+        redis.port,
+    )
+    made = {one["metadata"]["name"] for one in lab.kube.call("GET", place.path("Deployment"))["items"]}
+    assert made == {"litellm", "litellm-backend", "litellm-frontend", "litemaas-mcp"}
+    assert not lab.kube.call("GET", place.path("StatefulSet"))["items"]
+    assert not lab.kube.call("GET", place.path("Route"))["items"]
+    ingresses = lab.kube.call("GET", f"apis/networking.k8s.io/v1/namespaces/{place.name}/ingresses")["items"]
+    hosts = {one["metadata"]["name"]: one["spec"]["rules"][0]["host"] for one in ingresses if "rules" in one["spec"]}
+    name = lab.place.name
+    assert hosts == {part: f"{part}.example.com" for part in (name, f"{name}-admin", f"{name}-frontend")}
+    portal = place.get("Deployment", "litellm-frontend")["spec"]["template"]["spec"]
+    assert [one["image"] for one in portal["initContainers"]] == [portal["containers"][0]["image"]]
+    pages = place.get("ConfigMap", "litemaas-branding")
+    assert base64.b64decode(pages["binaryData"]["favicon"]) == favicon.read_bytes()
+    assert "Models of a lab" in pages["data"]["texts.sed"]
+
+    again = ok(lab.deploy(**settings))
+    assert again.changed == 0, again.stdout
