@@ -102,7 +102,7 @@ _value:
 """
 
 #: Kinds that get ready some time after they were applied.
-WORKLOADS = ("Deployment", "StatefulSet", "Job")
+WORKLOADS = ("Deployment", "StatefulSet", "Job", "Route")
 
 
 def deploy_plan(

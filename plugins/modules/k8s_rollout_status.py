@@ -11,7 +11,7 @@ short_description: Wait until workloads are ready, or say why they are not
 version_added: 1.0.0
 description:
   - Waits until Deployments and StatefulSets are rolled out (every pod of the new revision, ready, none of an older one
-    left), Jobs complete and PersistentVolumeClaims bound.
+    left), Jobs complete, PersistentVolumeClaims bound and Routes admitted.
   - Ends early, with an error, where waiting is of no use. That is an image that can't be pulled or a container that
     can't be made for longer than O(pull_failure_after), a container that crashed three times and waits for its next
     start, a failed Job, a rollout beyond its progress deadline, a paused one, and a workload that isn't there.
@@ -31,9 +31,11 @@ options:
     required: true
   workloads:
     description:
-      - What to wait for, each as C(Kind/name). Kinds are C(Deployment), C(StatefulSet), C(Job) and
-        C(PersistentVolumeClaim).
+      - What to wait for, each as C(Kind/name). Kinds are C(Deployment), C(StatefulSet), C(Job),
+        C(PersistentVolumeClaim) and C(Route).
       - A claim whose StorageClass binds it with its first pod counts as ready.
+      - A Route is ready when a router has admitted it. One that all routers reject is an error, for example because an
+        older Route has its name (C(HostAlreadyClaimed)).
     type: list
     elements: str
     required: true
@@ -51,6 +53,13 @@ options:
       - A container that crashed earlier than this before the task began gets another chance.
     type: float
     default: 60
+  router_answers_after:
+    description:
+      - Seconds after which a router's rejection of a Route is believed. It may be of the Route as it was before.
+      - A Route that no router says anything of counts as ready then, with a note, as there are routers that keep it to
+        themselves.
+    type: float
+    default: 15
 notes:
   - In check mode the module looks once, reports the state, and fails for nothing that it sees.
   - The account needs to get the workloads, and to list pods, replicasets.apps and events. To get pods/log and secrets
@@ -106,7 +115,7 @@ workloads:
       description: Whether there was nothing left to wait for.
       type: bool
     ready:
-      description: Number of ready pods, of a Job's completions, or 1 for a bound claim.
+      description: Number of ready pods, of a Job's completions, or 1 for a bound claim or an admitted Route.
       type: int
     wanted:
       description: How many there have to be.
@@ -128,6 +137,10 @@ workloads:
       description: Pods that are not ready, with what is the matter with each.
       type: list
       elements: str
+    note:
+      description: What is to be known of a workload that counts as ready; empty for most.
+      type: str
+      sample: "Route/litellm: no router has said that it admits it: whether it is served is not known"
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -150,6 +163,7 @@ def main():
             "timeout": {"type": "float", "default": 600},
             "poll": {"type": "float", "default": 2},
             "pull_failure_after": {"type": "float", "default": 60},
+            "router_answers_after": {"type": "float", "default": 15},
         },
         supports_check_mode=True,
     )
@@ -166,6 +180,7 @@ def work(module, params):
             params["timeout"],
             poll=params["poll"],
             pull_failure_after=params["pull_failure_after"],
+            router_answers_after=params["router_answers_after"],
             wait=not module.check_mode,
         )
     except (ClusterError, ValueError) as failure:

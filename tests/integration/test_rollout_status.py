@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ansible_collections.rhpds.litemaas.tests.integration import harness
-from ansible_collections.rhpds.litemaas.tests.integration.kube import Namespace, eventually, meanwhile, workload
+from ansible_collections.rhpds.litemaas.tests.integration.kube import MERGE, Namespace, eventually, meanwhile, workload
 
 MODULE = "k8s_rollout_status"
 
@@ -76,6 +76,26 @@ def test_a_new_revision_is_waited_for_and_not_the_old_one(run: Runs, place: Name
     assert state(result, "app")["done"] is False and state(result, "app")["trouble"]
     with meanwhile(lambda: release(place)):
         assert not run("Deployment/app").failed
+
+
+def test_a_route_whose_name_is_another_ones_is_told_and_an_admitted_one_is_ready(run: Runs, place: Namespace) -> None:
+    host = f"{place.name}.example.com"
+    place.create("Route", "api", spec={"host": host, "to": {"kind": "Service", "name": "litellm"}})
+    result = run("Route/api", router_answers_after=30)
+    assert not result.failed and result["msg"] == "Route/api admitted", result["msg"]
+    # The stack's router admits everything; another one's word.
+    no = {
+        "type": "Admitted",
+        "status": "False",
+        "reason": "HostAlreadyClaimed",
+        "message": "route b already exposes it",
+    }
+    said = {"status": {"ingress": [{"host": host, "routerName": "default", "conditions": [no]}]}}
+    place.kube.call("PATCH", f"{place.path('Route', 'api')}/status", said, MERGE)
+    result = run("Route/api", router_answers_after=1)
+    assert result.failed and f"Wait for Route/api in {place.name}" in result["msg"], result["msg"]
+    assert "HostAlreadyClaimed: route b already exposes it" in result["msg"]
+    assert f"Another Route has the name {host}" in result["msg"]
 
 
 def pods(place: Namespace) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import removal, secrets, tunnel
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import condition
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import admissions, condition
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -255,16 +255,11 @@ def is_own_client(found: Mapping[str, Any], namespace: str, ours: Iterable[str])
 
 def taken_hosts(routes: Iterable[Mapping[str, Any]], wanted: Iterable[str], namespace: str) -> list[str]:
     """A sentence for each name that a Route of another namespace has, if the router has given it to that one."""
-
-    def admitted(route: Mapping[str, Any]) -> set[str]:
-        entries = (route.get("status") or {}).get("ingress") or ()
-        return {condition({"status": entry}, "Admitted").get("status", "") for entry in entries}
-
     others: dict[str, str] = {}
     own = set()
     for route in routes:
         host, place = str((route.get("spec") or {}).get("host", "")), route["metadata"]["namespace"]
-        said = admitted(route)
+        said = {one.get("status", "") for _router, one in admissions(route)}
         if place == namespace:
             own |= {host} if "True" in said else set()
         elif said != {"False"}:

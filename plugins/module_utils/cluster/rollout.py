@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether workloads are ready, and why not: Deployments, StatefulSets, Jobs and PersistentVolumeClaims.
+"""Whether workloads are ready, and why not: Deployments, StatefulSets, Jobs, PersistentVolumeClaims and Routes.
 
 :func:`wait_for` asks again and again rather than holding a watch open: each answer stands by itself, so that a dropped
 connection costs nothing but the next question. The parts that judge an object are pure.
@@ -30,8 +30,12 @@ PATHS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "Route": "/apis/route.openshift.io/v1/namespaces/{}/routes",
 }
-RIGHTS = "get on deployments.apps, statefulsets.apps, jobs.batch and persistentvolumeclaims, and list on pods"
+RIGHTS = (
+    "get on deployments.apps, statefulsets.apps, jobs.batch, persistentvolumeclaims and routes.route.openshift.io, and"
+    " list on pods"
+)
 #: What a container waits with that no patience mends, only somebody; it is given a while all the same.
 STUCK = frozenset(
     "ErrImagePull ImagePullBackOff InvalidImageName ErrImageNeverPull ImageInspectError RegistryUnavailable"
@@ -39,6 +43,8 @@ STUCK = frozenset(
 )
 #: Restarts after which a crashing container is not waited for any longer.
 RESTARTS = 3
+#: Why a router doesn't admit a Route: an older one has its name.
+CLAIMED = "HostAlreadyClaimed"
 REVISION = "deployment.kubernetes.io/revision"
 #: Statuses of an API server that is on its way down or up, or has too much to do.
 PASSING = frozenset({0, 408, 429, 500, 502, 503, 504})
@@ -72,13 +78,14 @@ class State:
 
     Attributes:
         workload: ``Kind/name``.
-        ready, wanted, updated: numbers of pods; a Job's completions; 1 or 0 of a volume claim.
+        ready, wanted, updated: numbers of pods; a Job's completions; 1 or 0 of a volume claim or a Route.
         revision: of the Deployment or StatefulSet, as Kubernetes counts or names it.
         done: whether there is nothing left to wait for.
         why: what is still missing, in words; "" when done.
         fatal: why it never will be done; "" where it may.
         seconds: after which it was seen so, counted from the beginning of the wait.
         trouble: pods that aren't ready, and why, in words.
+        note: what is to be known all the same of what there is nothing left to wait for.
         advice, uid, pod: for the error: the way on, whose events to tell, whose log.
     """
 
@@ -92,6 +99,7 @@ class State:
     fatal: str = ""
     seconds: float = 0.0
     trouble: list[str] = field(default_factory=list)
+    note: str = ""
     advice: str = ""
     uid: str = ""
     pod: Mapping[str, Any] | None = None
@@ -106,6 +114,9 @@ class State:
         kind = self.workload.partition("/")[0]
         if kind == "PersistentVolumeClaim":
             return f"{self.name}: {self.why}" if self.why else f"{self.name} bound"
+        if kind == "Route":
+            said = self.note or (self.fatal or self.why if not self.done else "")
+            return f"{self.workload}: {said}" if said else f"{self.workload} admitted"
         reached = f"{self.name} {self.ready}/{self.wanted} {'complete' if kind == 'Job' else 'ready'}"
         return f"{reached} in {self.seconds:.0f} s" if self.done else f"{reached} ({self.fatal or self.why})"
 
@@ -122,6 +133,7 @@ class State:
             "seconds": round(self.seconds, 1),
             "msg": self.sentence(),
             "trouble": self.trouble,
+            "note": f"{self.workload}: {self.note}" if self.note else "",
         }
 
 
@@ -133,18 +145,21 @@ def wait_for(
     *,
     poll: float = 2,
     pull_failure_after: float = 60,
+    router_answers_after: float = 15,
     wait: bool = True,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[State]:
-    """Wait until workloads are ready: rolled out, completed, bound.
+    """Wait until workloads are ready: rolled out, completed, bound, admitted.
 
     Args:
         client: see :meth:`~.client.Cluster.rest`.
-        workloads: ``Deployment/litellm``, ``StatefulSet/…``, ``Job/…``, ``PersistentVolumeClaim/…``.
+        workloads: ``Deployment/litellm``, ``StatefulSet/…``, ``Job/…``, ``PersistentVolumeClaim/…``, ``Route/…``.
         timeout: seconds, for all of them together.
         poll: seconds between questions; the first ones come sooner.
         pull_failure_after: seconds that an image may fail to be pulled, or a container to be made.
+        router_answers_after: seconds after which a Route's rejection is believed, and a router that says nothing isn't
+            waited for any longer, as not every router says what it does.
         wait: False looks once, and raises nothing about what it sees.
 
     Returns:
@@ -154,7 +169,9 @@ def wait_for(
         RolloutFailed: not ready in time, or never going to be: which workload, which pod, what of it, its last events.
         ClusterError: the API server refused to tell.
     """
-    return _Wait(client, namespace, pull_failure_after, clock).run(workloads, timeout, poll, wait, sleep)
+    return _Wait(client, namespace, pull_failure_after, router_answers_after, clock).run(
+        workloads, timeout, poll, wait, sleep
+    )
 
 
 def parts(workload: str) -> tuple[str, str]:
@@ -166,8 +183,11 @@ def parts(workload: str) -> tuple[str, str]:
 
 
 class _Wait:
-    def __init__(self, client: Rest, namespace: str, patience: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: Rest, namespace: str, patience: float, router: float, clock: Callable[[], float]
+    ) -> None:
         self.client, self.namespace, self.patience, self.clock = client, namespace, patience, clock
+        self.router = router
         self.began: datetime | None = None
         #: Pod's uid and container, or a workload → when it was first seen stuck, and seen so on every look since.
         self.stuck: dict[tuple[str, str], float] = {}
@@ -222,6 +242,8 @@ class _Wait:
         state.uid = found["metadata"]["uid"]
         if kind == "PersistentVolumeClaim":
             self._wait_for_consumer(state, found)
+        elif kind == "Route":
+            self._wait_for_router(state, found)
         elif not state.done:
             self._examine_condition(state, found)
             self._examine_pods(state, kind, found)
@@ -243,6 +265,23 @@ class _Wait:
                 found = {"volumeBindingMode": "WaitForFirstConsumer"}
         if found and found.get("volumeBindingMode") == "WaitForFirstConsumer":
             state.done, state.why = True, f"waits for its first pod (StorageClass {storage})"
+
+    def _wait_for_router(self, state: State, found: Mapping[str, Any]) -> None:
+        """A rejection may be of what was before, until the router has looked again; and not every router answers."""
+        if state.done:
+            return
+        rejected, silent = (state.uid, "rejected"), (state.uid, "silent")
+        self.stuck.pop(silent if state.trouble else rejected, None)
+        if self._stuck_for(rejected if state.trouble else silent) < self.router:
+            return
+        if not state.trouble:
+            state.done, state.note = True, f"{state.why}: whether it is served is not known"
+            return
+        host = (found.get("spec") or {}).get("host")
+        state.fatal = state.why
+        state.advice = "Put right what the router says, and run again"
+        if CLAIMED in state.why:
+            state.advice = f"Another Route has the name {host}: remove that one, or choose another name, and run again"
 
     def _examine_condition(self, state: State, found: Mapping[str, Any]) -> None:
         """A rollout's own verdict, unless it is about what was before this run."""
@@ -497,12 +536,41 @@ def _claim(workload: str, found: Mapping[str, Any]) -> State:
     return state
 
 
+def _route(workload: str, found: Mapping[str, Any]) -> State:
+    said = admissions(found)
+    admitted = any(one.get("status") == "True" for _router, one in said)
+    state = State(workload, ready=int(admitted), wanted=1, updated=int(admitted), done=admitted)
+    if admitted:
+        return state
+    if found["metadata"].get("deletionTimestamp"):
+        state.fatal = state.why = "is being deleted"
+        return state
+    state.trouble = [
+        f"router {router or 'without a name'} doesn't admit it: {_reason(one)}"
+        for router, one in said
+        if one.get("status") == "False"
+    ]
+    state.why = "; ".join(state.trouble) or "no router has said that it admits it"
+    return state
+
+
 JUDGES: dict[str, Callable[[str, Mapping[str, Any]], State]] = {
     "Deployment": _deployment,
     "StatefulSet": _stateful_set,
     "Job": _job,
     "PersistentVolumeClaim": _claim,
+    "Route": _route,
 }
+
+
+def admissions(route: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What routers say of a Route under the name that it has now: the router, and its condition ``Admitted``."""
+    host = (route.get("spec") or {}).get("host")
+    return [
+        (str(entry.get("routerName") or ""), condition({"status": entry}, "Admitted"))
+        for entry in (route.get("status") or {}).get("ingress") or ()
+        if not host or entry.get("host", host) == host
+    ]
 
 
 def condition(found: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -280,3 +280,51 @@ def test_selectors():
     ]
     text = rollout.selector_text({"matchLabels": {"app": "q"}, "matchExpressions": expressions})
     assert text == "app=q,a in (x,y),b notin (z),c,!d"
+
+
+def route(*entries, host="a.example.com"):
+    """Each entry: the router, its word on ``Admitted`` with a reason, and the host that this is of."""
+    said = [
+        {
+            "routerName": router,
+            "host": of,
+            "conditions": [{"type": "Admitted", "status": status, "reason": reason, "message": "says the router"}],
+        }
+        for router, status, reason, of in entries
+    ]
+    return {"metadata": {"uid": "r"}, "spec": {"host": host}, "status": {"ingress": said}}
+
+
+YES = ("default", "True", "", "a.example.com")
+CLAIMED = ("default", "False", "HostAlreadyClaimed", "a.example.com")
+
+
+def test_a_route_that_one_router_admits_is_ready():
+    (state,) = wait(Server(route(("shard", "False", "NoHost", "a.example.com"), YES)), "Route/a", timeout=1)
+    assert state.done and not state.note and state.sentence() == "Route/a admitted"
+
+
+def test_a_route_whose_name_is_another_ones_is_an_error_that_names_it_after_the_router_had_its_time():
+    server = Server(route(CLAIMED))
+    with pytest.raises(
+        rollout.RolloutFailed, match=r"Wait for Route/a in ns: .*HostAlreadyClaimed: says the router"
+    ) as caught:
+        wait(server, "Route/a", router_answers_after=10)
+    assert "Another Route has the name a.example.com" in str(caught.value) and 10 <= server.time < 13
+    # The other one is gone, and the router comes to look again.
+    assert wait(Server(*[route(CLAIMED)] * 3, route(YES)), "Route/a", router_answers_after=10)[0].done
+
+
+def test_what_a_router_said_of_an_earlier_name_counts_for_nothing():
+    earlier = tuple("b.example.com" if part == "a.example.com" else part for part in YES)
+    (state,) = wait(server := Server(route(earlier)), "Route/a", router_answers_after=10)
+    assert state.done and state.note and server.time >= 10
+
+
+def test_a_router_that_says_nothing_is_waited_for_a_while_and_named():
+    (state,) = wait(server := Server(route()), "Route/a", router_answers_after=10)
+    assert state.done and 10 <= server.time < 13
+    assert state.shown()["note"] == "Route/a: no router has said that it admits it: whether it is served is not known"
+    # Silence after a rejection has its time anew.
+    (state,) = wait(server := Server(*[route(CLAIMED)] * 4, route()), "Route/a", router_answers_after=10)
+    assert state.note and server.time > 12
