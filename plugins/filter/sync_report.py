@@ -51,11 +51,18 @@ HEADINGS = {
     "only_in_litemaas": "models only in LiteMaaS",
     "differing": "rows that differ from LiteLLM",
     "duplicate_names": "names with several deployments",
+    "identical_twins": "names with deployments that are copies of each other",
+    "possible_twins": "names with deployments that look the same, but for what LiteLLM doesn't show",
     "config_models": "models of LiteLLM's config.yaml, which LiteMaaS doesn't show",
     "blocked_by_subscriptions": "models kept for their active subscriptions",
     "orphaned_keys": "active keys of LiteMaaS that LiteLLM doesn't have",
     "keys_without_alias": "active keys of LiteMaaS that LiteLLM doesn't have, without an alias",
     "alive_revoked_keys": "keys inactive in LiteMaaS that still work in LiteLLM",
+    "stuck_subscriptions": "subscriptions that the backend's own sync made inactive, of models that are there again",
+    "stuck_keys": "keys that it made inactive with them",
+    "waiting_subscriptions": "subscriptions that it made inactive, of models that are still unavailable",
+    "unproven_subscriptions": "inactive subscriptions of which it isn't certain who made them so",
+    "active_on_unavailable": "active subscriptions to unavailable models",
 }
 
 
@@ -73,7 +80,7 @@ def sync_report(report: Mapping[str, Any], names: int = 10) -> list[str]:
 
 def _name(entry: Any) -> str:
     if isinstance(entry, Mapping):
-        entry = entry.get("name") or entry.get("alias") or entry.get("id")
+        entry = entry.get("name") or entry.get("alias") or entry.get("model") or entry.get("id")
     return str(entry)
 
 

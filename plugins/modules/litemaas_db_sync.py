@@ -119,9 +119,26 @@ options:
       - What else to put right.
       - V(orphaned_keys) revokes LiteMaaS's active keys that LiteLLM doesn't have, neither by hash nor by alias. A key
         without an alias is only reported.
+      - V(revoked_keys_alive) deletes keys in LiteLLM that are inactive in LiteMaaS. A key is only known by its hash.
+        One that the backend's own sync made inactive, when its model was gone, stays for V(stuck_subscriptions).
+      - V(stuck_subscriptions) undoes what the LiteMaaS backend's own sync did when a model was gone, once LiteLLM has
+        the model again. Subscriptions that it made inactive become active, with the keys that were left without a
+        model, and what these keys were for, as LiteLLM still has it. See the notes for how the backend's work is told
+        from a person's.
+      - V(unavailable_subscriptions) makes active subscriptions to unavailable models inactive, with a reason and a row
+        of history. Keys stay as they are. V(stuck_subscriptions) brings them back with the model.
+      - V(duplicates) deletes all but the first of the deployments of one name that are the same in everything. See the
+        notes for what counts.
     type: list
     elements: str
-    choices: [orphaned_keys]
+    choices: [orphaned_keys, stuck_subscriptions, revoked_keys_alive, unavailable_subscriptions, duplicates]
+    default: []
+  duplicate_models:
+    description:
+      - With O(repair=duplicates), names of models whose deployments are known to be copies, though LiteLLM keeps
+        secrets of theirs, such as an API key, that can't be compared.
+    type: list
+    elements: str
     default: []
   check_keys:
     description: Whether keys are compared for the report. Reading them through the API takes a request per 100 keys.
@@ -148,6 +165,14 @@ options:
     type: int
     default: 100
 notes:
+  - A subscription counts as made inactive by the backend's own sync where its history's last row says active, or there
+    is no history and neither reason nor author, and the audit log's last word on it is none of a change. LiteMaaS
+    leaves all three where a person does it. What isn't certain is in RV(report.unproven_subscriptions) and stays.
+  - Deployments are the same where their parameters and C(model_info) are, without id, dates and authors. Two that have
+    a parameter that LiteLLM doesn't show may share the load between two accounts, and only go where
+    O(duplicate_models) names their model. One that M(rhpds.litemaas.litellm_model) declared never goes. Of others the
+    oldest stays. Without LiteLLM's database nothing tells what isn't shown.
+  - What is deleted in LiteLLM is deleted last and read back. Other replicas may honour a deleted key for a while.
   - The LiteMaaS backend's own sync, at its next start, sets C(name), C(category), C(provider), C(context_length),
     C(supports_streaming) and C(availability) back to what LiteLLM says. Running this module again restores what
     O(models) gives, and reports it as changed. The backend never touches C(description) and C(restricted_access).
@@ -181,6 +206,10 @@ EXAMPLES = r"""
   check_mode: true
   register: difference
 
+- name: A model that was lost is back, and so are its subscriptions and their keys
+  rhpds.litemaas.litemaas_db_sync:
+    repair: [stuck_subscriptions]
+
 - name: Revoke keys in LiteMaaS that LiteLLM doesn't have
   rhpds.litemaas.litemaas_db_sync:
     litellm_dsn: "{{ litellm_dsn }}"
@@ -208,7 +237,7 @@ results:
     action:
       description:
         - What was done, or would be in check mode. One of V(create), V(update), V(none), V(unavailable), V(delete),
-          V(blocked), V(revoke) and V(fail).
+          V(blocked), V(revoke), V(restore), V(deactivate), V(delete_key), V(delete_deployment) and V(fail).
       type: str
       sample: update
     changed:
@@ -224,7 +253,7 @@ results:
       elements: dict
       sample: [{field: context_length, before: 4096, after: 8192}]
     id:
-      description: Id of the row, for a key.
+      description: Id of the row, for a key or a subscription; LiteLLM's id for a deployment.
       type: str
     msg:
       description: What happened, why, or what went wrong and how to go on.
@@ -234,6 +263,17 @@ summary:
   returned: when LiteLLM and the database could be read
   type: dict
   sample: {created: 2, updated: 1, unchanged: 9, made_unavailable: 0, deleted: 0, revoked: 0, blocked: 0, failed: 0}
+in_line:
+  description:
+    - Whether nothing was found that is not as it should be. What can't be told for certain, several deployments of one
+      name and values that an operator has set don't count.
+  returned: when LiteLLM and the database could be read
+  type: bool
+divergences:
+  description: Part of RV(report) to number of things in it that are not as they should be, for parts that have any.
+  returned: when LiteLLM and the database could be read
+  type: dict
+  sample: {only_in_litellm: 1, stuck_subscriptions: 12}
 report:
   description:
     - What was found before anything was written. Lists are C({count, items}), with at most O(report_limit) items.
@@ -245,15 +285,25 @@ report:
       description: Models of LiteLLM without a row.
       type: dict
     only_in_litemaas:
-      description: Rows whose model LiteLLM doesn't have, with C(name), C(availability) and their C(subscriptions).
+      description:
+        - Rows whose model LiteLLM doesn't have, with C(name), C(availability) and their C(subscriptions).
+        - Beside C(count), C(available) is the number of those that users are still shown.
       type: dict
     differing:
       description:
         - Rows that differ from LiteLLM and O(models), with the C(columns) that were, or would be, brought in line, and
           those C(kept) because an operator had set them.
+        - Beside C(count), C(drifted) is the number of those with C(columns).
       type: dict
     duplicate_names:
       description: Names with several deployments in LiteLLM, with their C(ids). The row is made of the last one.
+      type: dict
+    identical_twins:
+      description:
+        - Deployments of one name that are the same in everything, with the one to C(keep) and the C(ids) of the others.
+      type: dict
+    possible_twins:
+      description: The same where something that LiteLLM doesn't show may differ.
       type: dict
     config_models:
       description: Models of LiteLLM's C(config.yaml), which LiteMaaS doesn't show.
@@ -280,6 +330,23 @@ report:
     alive_revoked_keys:
       description: Keys inactive in LiteMaaS that still work in LiteLLM, with C(id), C(alias) and C(user_id).
       type: dict
+    stuck_subscriptions:
+      description:
+        - Subscriptions that the backend's own sync made inactive and whose model is there again, with C(id), C(model)
+          and C(user_id). As the following parts, looked at when rows were in line with LiteLLM.
+      type: dict
+    stuck_keys:
+      description: Keys that it made inactive with them, with C(id), C(alias) and C(user_id).
+      type: dict
+    waiting_subscriptions:
+      description: Subscriptions that it made inactive and whose model isn't available.
+      type: dict
+    unproven_subscriptions:
+      description: Subscriptions that somebody may have made inactive, with C(why) that isn't certain.
+      type: dict
+    active_on_unavailable:
+      description: Active subscriptions to models that are unavailable.
+      type: dict
 litellm_url:
   description: Address of the proxy that was used.
   returned: when it is known
@@ -295,6 +362,7 @@ found:
 from contextlib import ExitStack
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.removal import Remover
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import read_deployments
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.virtual_key import list_keys
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database, sync
@@ -326,7 +394,8 @@ def main():
         "delete_subscriptions": {"type": "bool", "default": False},
         "max_removal_percent": {"type": "int", "default": 20},
         "allow_mass_removal": {"type": "bool", "default": False},
-        "repair": {"type": "list", "elements": "str", "choices": [sync.ORPHANED_KEYS], "default": []},
+        "repair": {"type": "list", "elements": "str", "choices": list(sync.REPAIRS), "default": []},
+        "duplicate_models": {"type": "list", "elements": "str", "default": []},
         "check_keys": {"type": "bool", "default": True, "no_log": False},
         "pending_models": {"type": "list", "elements": "str", "default": []},
         "pending_removals": {"type": "list", "elements": "str", "default": []},
@@ -350,7 +419,9 @@ def work(module, client):
             theirs = None
             if compared and (params["litellm_dsn"] or (module.place and not module.place.shared)):
                 theirs = connections.enter_context(module.database("litellm_dsn"))
-            run = sync.CatalogSync(ours, options, lambda: read_deployments(client), lambda: list_keys(client), theirs)
+            run = sync.CatalogSync(
+                ours, options, lambda: read_deployments(client), lambda: list_keys(client), theirs, Remover(client)
+            )
             outcome = run.run(module.check_mode)
     except ValueError as failure:
         return {"failed": True, "changed": False, "msg": str(failure)}

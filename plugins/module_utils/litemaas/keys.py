@@ -4,14 +4,14 @@
 
 """LiteMaaS's rows of keys beside LiteLLM's keys: which row is an orphan, which key lives though its row is revoked.
 
-The one place that knows these rules, and how a row is revoked. LiteLLM's keys are in the temporary table ``rhpds_keys``,
-and ``rhpds_seen_keys`` has the rows that were there before LiteLLM was read: a row that appears in between is never
-judged by an older read.
+The one place that knows these rules, and how a row is revoked. LiteLLM's keys are in the temporary table
+``rhpds_keys``, and ``rhpds_seen_keys`` has the rows that were there before LiteLLM was read: a row that appears in
+between is never judged by an older read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import copy_in, copy_line
@@ -37,10 +37,17 @@ KEY_TABLE_COLUMNS = ("token", "key_alias", "expires", "blocked")
 REVOKED_REASON = "Key not found in LiteLLM - revoked by rhpds.litemaas"
 
 SEEN = "CREATE TEMP TABLE rhpds_seen_keys ON COMMIT DROP AS SELECT id FROM api_keys"
-LIVING = "CREATE TEMP TABLE rhpds_keys (token text, alias text, expires timestamptz, blocked boolean) ON COMMIT DROP"
+#: With the models that a key is for, where whoever fills it knows them.
+LIVING = (
+    "CREATE TEMP TABLE rhpds_keys (token text, alias text, expires timestamptz, blocked boolean, models text[])"
+    " ON COMMIT DROP"
+)
+_SELECT = "SELECT token, key_alias, expires AT TIME ZONE 'UTC', coalesce(blocked, false)"
 #: The same of LiteLLM's own table.
-SELECT = f"SELECT token, key_alias, expires AT TIME ZONE 'UTC', coalesce(blocked, false) FROM {KEY_TABLE}"
-_COLUMNS = ("token", "alias", "expires", "blocked")
+SELECT = f"{_SELECT} FROM {KEY_TABLE}"
+SELECT_WITH_MODELS = f"{_SELECT}, models FROM {KEY_TABLE}"
+COLUMNS = ("token", "alias", "expires", "blocked")
+COLUMNS_WITH_MODELS = (*COLUMNS, "models")
 
 _KEY_FOUND = "EXISTS (SELECT FROM rhpds_keys k WHERE k.token = a.key_hash)"
 _ALIAS_FOUND = "EXISTS (SELECT FROM rhpds_keys k WHERE k.alias = a.litellm_key_alias)"
@@ -57,26 +64,26 @@ UNJUDGED = (
     f" WHERE a.is_active AND a.litellm_key_alias IS NULL AND NOT {_KEY_FOUND} ORDER BY a.id"
 )
 #: A row's key: by hash, or by alias where the living key is not another row's.
-_ITS_KEY = (
+ITS_KEY = (
     "(k.token = a.key_hash OR (k.alias = a.litellm_key_alias"
     " AND NOT EXISTS (SELECT FROM api_keys other WHERE other.key_hash = k.token)))"
 )
-_WORKS = "NOT k.blocked AND (k.expires IS NULL OR k.expires > now())"
+WORKS = "NOT k.blocked AND (k.expires IS NULL OR k.expires > now())"
 #: Inactive rows whose key still works.
 ALIVE_REVOKED = (
     "SELECT a.id, a.litellm_key_alias, a.user_id FROM api_keys a JOIN rhpds_seen_keys USING (id)"
-    f" WHERE NOT coalesce(a.is_active, false) AND EXISTS (SELECT FROM rhpds_keys k WHERE {_WORKS} AND {_ITS_KEY})"
+    f" WHERE NOT coalesce(a.is_active, false) AND EXISTS (SELECT FROM rhpds_keys k WHERE {WORKS} AND {ITS_KEY})"
     " ORDER BY a.litellm_key_alias, a.id"
 )
 #: Those keys.
 ALIVE_REVOKED_TOKENS = (
-    f"SELECT DISTINCT k.token FROM api_keys a JOIN rhpds_seen_keys USING (id) JOIN rhpds_keys k ON {_ITS_KEY}"
-    f" WHERE NOT coalesce(a.is_active, false) AND {_WORKS}"
+    f"SELECT DISTINCT k.token FROM api_keys a JOIN rhpds_seen_keys USING (id) JOIN rhpds_keys k ON {ITS_KEY}"
+    f" WHERE NOT coalesce(a.is_active, false) AND {WORKS}"
 )
 #: LiteLLM's keys with their rows: token, id, whether the row is active.
 ROWS_OF_KEYS = (
     "SELECT k.token, a.id::text, coalesce(a.is_active, false)"
-    f" FROM rhpds_doomed d JOIN rhpds_keys k USING (token) JOIN api_keys a ON {_ITS_KEY}"
+    f" FROM rhpds_doomed d JOIN rhpds_keys k USING (token) JOIN api_keys a ON {ITS_KEY}"
     # A row that has a living key by its hash is that one's, whatever its alias says; by its alias it has lost its key
     # only when no other key of that alias stays.
     " WHERE a.key_hash = k.token OR (NOT EXISTS (SELECT FROM rhpds_keys own WHERE own.token = a.key_hash)"
@@ -93,9 +100,9 @@ REVOKE = _REVOKE.format(moment="now()", which="is_active AND ")
 FINISH = _REVOKE.format(moment="coalesce(revoked_at, now())", which="")
 
 
-def load(cursor: Any, rows: Iterable[tuple[Any, Any, Any, Any]]) -> None:
-    """Fill ``rhpds_keys`` with token (sha256), alias, expiry and blocked. Never a key's value."""
-    copy_in(cursor, "rhpds_keys", _COLUMNS, map(copy_line, rows))
+def load(cursor: Any, rows: Iterable[Sequence[Any]], columns: Sequence[str] = COLUMNS) -> None:
+    """Fill ``rhpds_keys`` with token (sha256), alias, expiry and blocked, or more. Never a key's value."""
+    copy_in(cursor, "rhpds_keys", columns, map(copy_line, rows))
 
 
 def doom(cursor: Any, tokens: Iterable[str]) -> None:

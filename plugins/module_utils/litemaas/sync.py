@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import urls
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog, keys
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog, keys, repairs
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import (
     Connection,
     DatabaseError,
@@ -45,6 +45,8 @@ LITEMAAS_TABLES: Mapping[str, Sequence[str]] = {
 MODEL_TABLE = '"LiteLLM_ProxyModelTable"'
 
 ORPHANED_KEYS = "orphaned_keys"
+#: Everything that may be repaired on request, besides rows whose model is gone.
+REPAIRS = (ORPHANED_KEYS, *repairs.NAMES)
 
 #: Rows of a report that are listed; the rest is counted.
 REPORT_LIMIT = 100
@@ -58,6 +60,7 @@ class Options:
         removed_models: names that an earlier task removes from LiteLLM: their rows are removed as orphans are.
         pending: names that an earlier task would register in LiteLLM; only in check mode, where it did not.
         gone: ids of deployments that an earlier task would remove from LiteLLM; only in check mode, where it did not.
+        duplicate_models: names whose twins go though LiteLLM doesn't show all that they have.
     """
 
     models: Sequence[Mapping[str, Any]] = ()
@@ -73,6 +76,7 @@ class Options:
     removed_models: Sequence[str] = ()
     pending: Sequence[str] = ()
     gone: Sequence[str] = ()
+    duplicate_models: Sequence[str] = ()
     report_limit: int = REPORT_LIMIT
     lock_timeout: float = 30
     statement_timeout: float = 300
@@ -103,6 +107,11 @@ class Outcome:
         return any(entry["changed"] for entry in self.results)
 
     @property
+    def divergences(self) -> dict[str, int]:
+        """Part of the report -> number of things in it that were not as they should be."""
+        return repairs.divergences(self.report)
+
+    @property
     def failed(self) -> bool:
         """Whether any item or guard failed."""
         return bool(self.errors) or any(entry["failed"] for entry in self.results)
@@ -116,6 +125,8 @@ class Outcome:
             "results": self.results,
             "summary": self.summary,
             "report": self.report,
+            "divergences": self.divergences,
+            "in_line": not self.divergences,
         }
         if diff:
             out["diff"] = {side: "".join(self._lines_of(side)) for side in ("before", "after")}
@@ -137,9 +148,20 @@ class Outcome:
                 made_unavailable="to make unavailable",
                 deleted="to delete",
                 revoked="keys to revoke",
+                restored="subscriptions and keys to restore",
+                deactivated="subscriptions to make inactive",
+                keys_deleted="keys to delete in LiteLLM",
+                twins_deleted="twins to delete in LiteLLM",
             )
         else:
-            words.update(made_unavailable="made unavailable", revoked="keys revoked")
+            words.update(
+                made_unavailable="made unavailable",
+                revoked="keys revoked",
+                restored="subscriptions and keys restored",
+                deactivated="subscriptions made inactive",
+                keys_deleted="keys deleted in LiteLLM",
+                twins_deleted="twins deleted in LiteLLM",
+            )
         said = [f"{count} {words[key]}" for key, count in self.summary.items() if count]
         text = f"LiteMaaS catalogue: {', '.join(said) or 'nothing to do'}"
         trouble = list(self.errors)
@@ -159,6 +181,7 @@ class CatalogSync:
         read_models: gives ``/model/info``'s entries; raises when the answer is unusable.
         read_keys: gives every virtual key as LiteLLM's API shows it; asked only where no table of keys can be read.
         litellm: LiteLLM's own database, when it has one.
+        acting: deletes in LiteLLM; needed for repairs that do.
     """
 
     def __init__(
@@ -168,12 +191,14 @@ class CatalogSync:
         read_models: Callable[[], Iterable[Any]],
         read_keys: Callable[[], Iterable[Mapping[str, Any]]],
         litellm: Connection | None = None,
+        acting: repairs.Acting | None = None,
     ) -> None:
         self._connection = connection
         self._options = options
         self._read_models = read_models
         self._read_keys = read_keys
         self._litellm = litellm
+        self._acting = acting
         self._out = Outcome()
         self._selection = catalog.Selection()
         self._overlays: dict[str, dict[str, Any]] = {}
@@ -186,8 +211,13 @@ class CatalogSync:
         self._tables_in: Connection | None = None
         #: Deployment id -> model name in LiteLLM's registry, where it can be read.
         self._in_table: dict[str, str] | None = None
+        #: Whether LiteLLM's table of keys tells their models.
+        self._key_models = False
         self._mentioned: set[str] = set()
         self._seen_keys = 0
+        self._check_mode = False
+        self._entries: list[Any] = []
+        self._twins: list[repairs.Twins] = []
 
     def run(self, check_mode: bool = False) -> Outcome:
         """Compare, write, report. In check mode everything is done and rolled back.
@@ -197,6 +227,7 @@ class CatalogSync:
             Exception: whatever ``read_models`` and ``read_keys`` raise; nothing was written.
         """
         options = self._options
+        self._check_mode = check_mode
         self._overlays, self._repeated = checked_list(options)
         with self._connection.transaction(
             "Sync the catalogue",
@@ -212,13 +243,18 @@ class CatalogSync:
                 self._out.warnings.append(f"LiteLLM's answer has unusable entries: {self._selection.unreadable[0]}")
             shared = self._connection.columns(cursor, (KEY_TABLE, MODEL_TABLE))
             self._find_tables(cursor, shared)
-            source = self._keys_read(cursor) if options.check_keys or options.repair else None
+            self._find_twins(cursor)
+            source = None
+            if options.check_keys or options.repair:
+                # "" where LiteMaaS has no key to compare.
+                source = self._keys_read(cursor) or ""
             self._load(cursor)
             self._compare_and_write(cursor, check_mode)
             self._report_models(cursor)
             self._orphans(cursor)
             if source is not None:
                 self._keys(cursor, source)
+            self._repair(cursor, source is not None)
         self._count()
         return self._out
 
@@ -235,8 +271,11 @@ class CatalogSync:
     # ---- 2: LiteLLM's side ----
 
     def _select(self) -> catalog.Selection:
-        gone = set(self._options.gone)
-        selection = catalog.select(entry for entry in self._read_models() if not gone or _id_of(entry) not in gone)
+        self._entries = list(self._read_models())
+        return self._selected(set(self._options.gone))
+
+    def _selected(self, gone: set[str]) -> catalog.Selection:
+        selection = catalog.select(entry for entry in self._entries if not gone or _id_of(entry) not in gone)
         # Neither listed nor missing: no sign of an incomplete answer.
         selection.ids_seen |= gone
         return selection
@@ -248,9 +287,11 @@ class CatalogSync:
                 there = self._litellm.require(theirs, {KEY_TABLE: KEY_TABLE_COLUMNS}, "Read LiteLLM's keys", "LiteLLM")
                 there.update(self._litellm.columns(theirs, (MODEL_TABLE,)))
                 self._in_table = _models_in_table(theirs, there[MODEL_TABLE])
+                self._key_models = "models" in there[KEY_TABLE]
             self._tables_in = self._litellm
         elif set(KEY_TABLE_COLUMNS) <= set(shared[KEY_TABLE]):
             self._in_table = _models_in_table(cursor, shared[MODEL_TABLE])
+            self._key_models = "models" in shared[KEY_TABLE]
             self._tables_in = self._connection
         known = self._selection.ids
         if known and self._in_table is not None and not known & self._in_table.keys():
@@ -267,8 +308,38 @@ class CatalogSync:
             self._tables_in = None
             self._in_table = None
 
+    def _find_twins(self, cursor: Any) -> None:
+        """Deployments that are the same, and rows as they will be without those that go."""
+        gone = set(self._options.gone)
+        entries = [
+            entry
+            for entry in self._entries
+            if len(self._selection.deployments.get(_name_of(entry), ())) > 1 and _id_of(entry) not in gone
+        ]
+        ids = [one for one in map(_id_of, entries) if one]
+        stored, made = None, dict[str, Any]()
+        if self._tables_in is self._connection and ids:
+            stored, made = _parameters_in_table(self._connection, cursor, ids)
+        elif self._tables_in is not None and ids:
+            with self._tables_in.transaction("Read LiteLLM's deployments", read_only=True) as theirs:
+                stored, made = _parameters_in_table(self._tables_in, theirs, ids)
+        found = repairs.find_twins(entries, stored, made)
+        for part, proven in (("identical_twins", True), ("possible_twins", False)):
+            self._out.report[part] = self._bounded([twins.shown() for twins in found if twins.proven is proven])
+        if repairs.DUPLICATES not in self._options.repair:
+            return
+        going = repairs.twins_to_go(found, self._options.duplicate_models)
+        count = sum(len(twins.ids) for twins in going)
+        refusal = self._read_too_poor() or self._too_many(count, len(self._selection.ids), "identical_twins")
+        if refusal and going:
+            self._out.errors.append(f"No twin was deleted: {refusal}")
+            return
+        # Rows are made of those that stay.
+        self._twins = going
+        self._selection = self._selected(gone | {one for twins in going for one in twins.ids})
+
     def _keys_read(self, cursor: Any) -> str | None:
-        """LiteLLM's keys in a temporary table: token (sha256), alias, expiry, blocked. Never a key's value.
+        """LiteLLM's keys in a temporary table: token (sha256), alias, expiry, blocked, models. Never a key's value.
 
         Returns:
             Where they came from; None when LiteMaaS has no key to compare them with.
@@ -276,20 +347,29 @@ class CatalogSync:
         cursor.execute(keys.LIVING)
         if not self._seen_keys:
             return None
+        select, columns = keys.SELECT, keys.COLUMNS
+        if self._key_models:
+            select, columns = keys.SELECT_WITH_MODELS, keys.COLUMNS_WITH_MODELS
         if self._tables_in is self._connection:
-            cursor.execute(f"INSERT INTO rhpds_keys {keys.SELECT}")
+            cursor.execute(f"INSERT INTO rhpds_keys ({', '.join(columns)}) {select}")
             return "shared database"
         if self._tables_in is not None:
             with self._tables_in.transaction("Read LiteLLM's keys", read_only=True) as theirs:
-                theirs.execute(keys.SELECT)
+                theirs.execute(select)
                 found = theirs.fetchall()
-            keys.load(cursor, found)
+            keys.load(cursor, found, columns)
             return "litellm_dsn"
         listed = (
-            (key.get("token"), key.get("key_alias"), _moment(key.get("expires")), bool(key.get("blocked")))
+            (
+                key.get("token"),
+                key.get("key_alias"),
+                _moment(key.get("expires")),
+                bool(key.get("blocked")),
+                list(key.get("models") or ()),
+            )
             for key in self._read_keys()
         )
-        keys.load(cursor, listed)
+        keys.load(cursor, listed, keys.COLUMNS_WITH_MODELS)
         return "api"
 
     # ---- 3: what should be ----
@@ -413,7 +493,10 @@ class CatalogSync:
             if name not in self._mentioned:
                 self._entry(name, "none", [], "in line")
         self._out.report["only_in_litellm"] = self._bounded(sorted(missing))
-        self._out.report["differing"] = self._bounded([differing[name] for name in sorted(differing)])
+        self._out.report["differing"] = {
+            **self._bounded([differing[name] for name in sorted(differing)]),
+            "drifted": sum(bool(found["columns"]) for found in differing.values()),
+        }
 
     def _predict_pending(self, cursor: Any) -> None:
         """Rows of models that an earlier task of a check-mode run would have registered."""
@@ -449,12 +532,14 @@ class CatalogSync:
             " GROUP BY m.id, m.availability ORDER BY m.id"
         )
         orphans = cursor.fetchall()
-        self._out.report["only_in_litemaas"] = self._bounded(
-            [
-                {"name": name, "availability": availability, "subscriptions": total, "active_subscriptions": active}
-                for name, availability, total, active in orphans
-            ]
-        )
+        listed = [
+            {"name": name, "availability": availability, "subscriptions": total, "active_subscriptions": active}
+            for name, availability, total, active in orphans
+        ]
+        self._out.report["only_in_litemaas"] = {
+            **self._bounded(listed),
+            "available": sum(row[1] != catalog.UNAVAILABLE for row in orphans),
+        }
         deleting = options.removal == "delete"
         going = [row for row in orphans if deleting or row[1] != catalog.UNAVAILABLE]
         going = [row for row in going if row[0] not in self._repeated]
@@ -578,11 +663,9 @@ class CatalogSync:
         refusal = None
         if not in_litellm:
             refusal = "LiteLLM's list of keys came back empty. An empty answer never revokes anything"
-        elif not self._options.allow_mass_removal:
+        else:
             cursor.execute("SELECT count(*) FROM api_keys WHERE is_active")
-            share = removal_refused(len(orphaned), cursor.fetchone()[0], self._options.max_removal_percent)
-            if share:
-                refusal = f"{share}. Look at report.orphaned_keys; if that is right, set allow_mass_removal: true"
+            refusal = self._too_many(len(orphaned), cursor.fetchone()[0], "orphaned_keys")
         if refusal is not None:
             self._out.errors.append(f"No key was revoked: {refusal}")
             return
@@ -590,6 +673,29 @@ class CatalogSync:
         for key in orphaned:
             changes = [_change("is_active", True, False), _change("sync_error", None, REVOKED_REASON)]
             self._entry(key["alias"], "revoke", changes, "LiteLLM does not have this key", id=key["id"])
+
+    # ---- 7: what no diff mends ----
+
+    def _repair(self, cursor: Any, has_keys: bool) -> None:
+        book = _Book(self)
+        missing = repairs.missing_tables(self._connection.columns(cursor, repairs.TABLES))
+        wanted = [name for name in self._options.repair if name in repairs.NAMES]
+        if missing and wanted:
+            self._connection.require(cursor, repairs.TABLES, "Repair subscriptions and keys", "LiteMaaS")
+        if missing:
+            text = f"LiteMaaS's database has no {', '.join(missing[:5])}"
+            self._out.warnings.append(f"Subscriptions were not looked at: {text}")
+        else:
+            poor = self._read_too_poor()
+            repairs.Repairs(cursor, book, wanted, has_keys, poor, self._check_mode, self._acting).run()
+        if self._twins:
+            repairs.remove_twins(book, self._twins, self._check_mode, self._acting)
+
+    def _too_many(self, removals: int, total: int, part: str) -> str | None:
+        if self._options.allow_mass_removal:
+            return None
+        share = removal_refused(removals, total, self._options.max_removal_percent)
+        return share and f"{share}. Look at report.{part}; if that is right, set allow_mass_removal: true"
 
     # ---- results ----
 
@@ -626,6 +732,31 @@ class CatalogSync:
         self._out.summary = counts
 
 
+class _Book:
+    """A run's result, for :mod:`repairs`."""
+
+    def __init__(self, run: CatalogSync) -> None:
+        self._run = run
+
+    def entry(self, name: str, action: str, changes: list[dict[str, Any]], msg: str, **more: Any) -> None:
+        """See :class:`repairs.Book`."""
+        self._run._entry(name, action, changes, msg, **more)
+        if action == "blocked":
+            self._run._out.warnings.append(f"{name}: {msg}")
+
+    def found(self, part: str, items: list[Any]) -> None:
+        """See :class:`repairs.Book`."""
+        self._run._out.report[part] = self._run._bounded(items)
+
+    def refuse(self, text: str) -> None:
+        """See :class:`repairs.Book`."""
+        self._run._out.errors.append(text)
+
+    def too_many(self, removals: int, total: int, part: str) -> str | None:
+        """See :class:`repairs.Book`."""
+        return self._run._too_many(removals, total, part)
+
+
 _SUMMARY = {
     "create": "created",
     "update": "updated",
@@ -633,6 +764,10 @@ _SUMMARY = {
     "unavailable": "made_unavailable",
     "delete": "deleted",
     "revoke": "revoked",
+    "restore": "restored",
+    "deactivate": "deactivated",
+    "delete_key": "keys_deleted",
+    "delete_deployment": "twins_deleted",
     "blocked": "blocked",
     "fail": "failed",
 }
@@ -663,6 +798,28 @@ def checked_list(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str,
 def _id_of(entry: Any) -> str | None:
     info = entry.get("model_info") if isinstance(entry, Mapping) else None
     return info.get("id") if isinstance(info, Mapping) else None
+
+
+def _name_of(entry: Any) -> str:
+    name = entry.get("model_name") if isinstance(entry, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def _parameters_in_table(
+    connection: Connection, cursor: Any, ids: list[str]
+) -> tuple[dict[str, list[str]] | None, dict[str, Any]]:
+    """Deployment id -> names of its parameters, and when it was made, where LiteLLM's own registry tells that."""
+    columns = connection.columns(cursor, (MODEL_TABLE,))[MODEL_TABLE]
+    if not {"model_id", "litellm_params"} <= set(columns):
+        return None, {}
+    made = "created_at" if "created_at" in columns else "NULL"
+    cursor.execute(
+        f"SELECT model_id, ARRAY(SELECT jsonb_object_keys(litellm_params::jsonb)), {made} FROM {MODEL_TABLE}"
+        " WHERE model_id = ANY(%s) AND jsonb_typeof(litellm_params::jsonb) = 'object'",
+        (ids,),
+    )
+    rows = cursor.fetchall()
+    return {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows if row[2] is not None}
 
 
 def _models_in_table(cursor: Any, columns: Mapping[str, Any]) -> dict[str, str] | None:
