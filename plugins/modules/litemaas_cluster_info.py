@@ -292,7 +292,7 @@ backups:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts, rights
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, leave
 
 NEED = {
@@ -353,7 +353,7 @@ def work(params):
 
 def need(item, params):
     place = params["namespace"] if item["namespace"] is None else item["namespace"]
-    return facts.Need(item["verb"], item["group"], item["resource"], place)
+    return rights.Need(item["verb"], item["group"], item["resource"], place)
 
 
 if __name__ == "__main__":

@@ -196,6 +196,30 @@ def test_an_account_with_exactly_the_rights_that_are_asked_for(info: Info, place
         args = {"namespace": place.name, "scope": scope, **account}
         done = info.runner.module("litemaas_removal", args)
         assert not done.failed, done["msg"]
+    # A deploy never takes Secrets away: for a removal it isn't enough, and that is known before anything goes.
+    for kind in ("ConfigMap", "Secret"):
+        place.create(kind, "ours", metadata={"labels": {facts.MANAGED_BY: "rhpds.litemaas"}})
+    reads = {"apiGroups": ["oauth.openshift.io"], "resources": ["oauthclients"], "verbs": ["list"]}
+    with cluster_role(place, reads):
+        gone = info.runner.module("litemaas_removal", {"namespace": place.name, "scope": "everything", **account})
+    assert gone.failed and f"delete on secrets in {place.name}. Nothing was removed" in gone["msg"], gone["msg"]
+    assert place.get("ConfigMap", "ours") and place.get("Secret", "ours")
+
+
+@contextmanager
+def cluster_role(place: Namespace, *rules: dict[str, Any]) -> Iterator[None]:
+    """Rights to what belongs to the cluster, for all accounts of a namespace."""
+    base = "apis/rbac.authorization.k8s.io/v1"
+    group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": f"system:serviceaccounts:{place.name}"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": place.name}
+    meta = {"metadata": {"name": place.name}}
+    try:
+        place.kube.call("POST", f"{base}/clusterroles", {**meta, "rules": list(rules)})
+        place.kube.call("POST", f"{base}/clusterrolebindings", {**meta, "roleRef": reference, "subjects": [group]})
+        yield
+    finally:
+        for kind in ("clusterrolebindings", "clusterroles"):
+            place.kube.call("DELETE", f"{base}/{kind}/{place.name}")
 
 
 def test_an_oauth_client_and_a_name_that_are_somebody_elses(info: Info, kube: Kube, place: Namespace) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ import yaml
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
 from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace
+
+# The stack's programs import each other by their bare names.
+sys.path.insert(0, str(harness.CHECKOUT / "tests" / "stack"))
+
+import cluster as stack_cluster
 
 PREFIX = "ocp4_workload_litemaas_"
 #: Tasks of a fresh deploy, waits included.
@@ -105,6 +111,16 @@ def test_a_deployment_and_what_moves_in_it(lab: Deployment) -> None:
     back = ok(lab.deploy(version="0.5.0", litellm_num_retries=3, keep_changes=False, api_route_prefix=other))
     assert lab.place.get("Deployment", "litellm")["spec"]["replicas"] == 3, back.stdout
     assert lab.place.get("Route", lab.place.name) is None and lab.place.get("Route", other)
+
+
+def test_a_cluster_without_routes_gets_ingresses(lab: Deployment, tmp_path: Path) -> None:
+    """Nobody says that it is plain Kubernetes."""
+    with stack_cluster.bare(tmp_path) as kubeconfig:
+        lab.environment = {"KUBECONFIG": str(kubeconfig), "K8S_AUTH_KUBECONFIG": str(kubeconfig)}
+        dry = ok(lab.deploy(check=True, cluster_domain="example.com"))
+    name = lab.place.name
+    assert "would deploy" in dry.stdout and f"https://{name}.example.com" in dry.stdout
+    assert f"Ingress/{name}-frontend" in dry.stdout and "Route/" not in dry.stdout, dry.stdout
 
 
 def test_what_cannot_work_is_refused_before_anything_is_applied(lab: Deployment) -> None:

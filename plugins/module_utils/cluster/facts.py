@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import removal, secrets, tunnel
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rights import Need, missing
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import admissions, condition
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
 
@@ -71,21 +72,6 @@ WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 ROUTES = "route.openshift.io"
 #: Server-side apply is a patch; what isn't there yet, it creates.
 APPLIED = ("get", "create", "patch")
-
-
-@dataclass(frozen=True)
-class Need:
-    """A right: a verb on a resource of a group, in a namespace, or of the cluster where that is ""."""
-
-    verb: str
-    group: str
-    resource: str
-    namespace: str = ""
-
-    def sentence(self) -> str:
-        """``create on deployments.apps in litemaas``."""
-        resource = f"{self.resource}.{self.group}" if self.group else self.resource
-        return f"{self.verb} on {resource} in {self.namespace or 'the cluster'}"
 
 
 def needs_of_a_deploy(namespace: str, platform: str, namespace_exists: bool, external: bool = False) -> list[Need]:
@@ -307,21 +293,6 @@ def layout(urls: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     return ("shared" if first == second else "split"), {"litemaas": first, "litellm": second}
 
 
-def covered(need: Need, rules: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether rules of a namespace give a right, to every object of that kind."""
-
-    def has(values: Sequence[str], wanted: str) -> bool:
-        return "*" in values or wanted in values
-
-    return any(
-        has(rule.get("verbs") or (), need.verb)
-        and has(rule.get("apiGroups") or (), need.group)
-        and has(rule.get("resources") or (), need.resource)
-        and not rule.get("resourceNames")
-        for rule in rules
-    )
-
-
 # Against the API server.
 
 
@@ -349,13 +320,13 @@ class Reader:
         versions = self._discover()
         platform = self._platform(versions)
         namespace = self.client.find(f"/api/v1/namespaces/{asked.namespace}", "get on namespaces")
-        missing = self._missing_rights(platform, namespace is not None)
-        for need in missing:
+        lacking = self._missing_rights(platform, namespace is not None)
+        for need in lacking:
             self.problems.append(f"The account lacks a right: {need.sentence()}")
         result: dict[str, Any] = {
             "platform": platform,
             "api_versions": sorted(versions),
-            "missing_rights": [need.sentence() for need in missing],
+            "missing_rights": [need.sentence() for need in lacking],
             "problems": self.problems,
             "notes": self.notes,
         }
@@ -373,7 +344,7 @@ class Reader:
         except ClusterError as failure:
             if failure.status != 403:
                 raise
-            lacks = f" Missing rights: {', '.join(result['missing_rights'])}" if missing else ""
+            lacks = f" Missing rights: {', '.join(result['missing_rights'])}" if lacking else ""
             return result | {"failed": True, "msg": f"{failure}.{lacks}", "problems": [*self.problems, str(failure)]}
         result["cluster_domain"] = own = self._own_domain() if platform == "openshift" else ""
         result["domain"] = asked.cluster_domain or own
@@ -425,36 +396,8 @@ class Reader:
     def _missing_rights(self, platform: str, namespace_exists: bool) -> list[Need]:
         asked = self.question
         default = needs_of_a_deploy(asked.namespace, platform, namespace_exists, asked.external)
-        needs = list(dict.fromkeys([*(default if asked.needs is None else asked.needs), *asked.more_needs]))
-        if not needs:
-            return []
-        body = {"apiVersion": "authorization.k8s.io/v1", "spec": {"namespace": asked.namespace}}
-        review = self.client.request(
-            "POST",
-            "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
-            {**body, "kind": "SelfSubjectRulesReview"},
-        )
-        rules = (review.get("status") or {}).get("resourceRules") or []
-        # The rules are those of one namespace, and another authorizer than RBAC may not tell its own.
-        return [
-            need
-            for need in needs
-            if not (need.namespace == asked.namespace and covered(need, rules)) and not self._allowed(need)
-        ]
-
-    def _allowed(self, need: Need) -> bool:
-        resource, _slash, part = need.resource.partition("/")
-        attributes = {"verb": need.verb, "group": need.group, "resource": resource, "namespace": need.namespace}
-        answer = self.client.request(
-            "POST",
-            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-            {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": attributes | ({"subresource": part} if part else {})},
-            },
-        )
-        return bool((answer.get("status") or {}).get("allowed"))
+        needs = [*(default if asked.needs is None else asked.needs), *asked.more_needs]
+        return missing(self.client, needs, asked.namespace)
 
     def _look(self, path: str, rights: str) -> tuple[dict[str, Any], ClusterError | None]:
         """What need not be there, nor be ours to read: {} then, and in the second case the refusal."""

@@ -246,6 +246,7 @@ class Removal:
             owned, accounts = {one.uid for one in ours}, {one.name for one in ours if one.kind == "ServiceAccount"}
             accounts |= set(GIVEN["ServiceAccount"])
             stays = self._stays(space, kept, owned, accounts)
+        self._refuse_without_rights(going + ([self._space(space)] if space and not stays else []))
         self._remove(going, pods=True)
         if space and not self.check:
             stays = self._stays(space, kept, owned, accounts)
@@ -256,6 +257,20 @@ class Removal:
             self._remove([self._space(space)])
         outcome.namespace = outcome.namespace or stays or "removed"
         return outcome
+
+    def _refuse_without_rights(self, going: Iterable[Found]) -> None:
+        """Raises ClusterError where the account may not delete all of it: half a removal is worse than none."""
+        needs = [Need.of(verb, one.path) for one in going for verb in ("delete", "get")]
+        if needs:  # pods are waited for
+            needs.append(Need("list", "", "pods", self.namespace))
+        lacking = missing(self.client, needs, self.namespace)
+        if lacking:
+            raise ClusterError(
+                f"Remove what is ours in {self.namespace}",
+                f"rights are missing: {', '.join(one.sentence() for one in lacking)}. Nothing was removed",
+                "Give the account these, or run it with another one",
+                403,
+            )
 
     def _space(self, space: Mapping[str, Any]) -> Found:
         return Found("Namespace", self.namespace, f"/api/v1/namespaces/{quote(self.namespace)}", space)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts, rights
 
 SCRAM = (
     "SCRAM-SHA-256$4096:t/hraDaf30L8xQST2uKJgg==$wiJgy9+uqaaZG2BibRYylNrHNZfs4ynq44bVAucbbgA="
@@ -88,8 +88,8 @@ def test_hosts_by_the_service_behind():
     ],
 )
 def test_rules_that_give_a_right(rule, has):
-    need = facts.Need("create", "apps", "deployments", "ns")
-    assert facts.covered(need, [rule]) is has and need.sentence() == "create on deployments.apps in ns"
+    need = rights.Need("create", "apps", "deployments", "ns")
+    assert rights.covered(need, [rule]) is has and need.sentence() == "create on deployments.apps in ns"
 
 
 def test_the_newer_form_of_discovery():

@@ -44,6 +44,8 @@ class Server:
     def __init__(self, made: bool = True) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.refused: dict[str, int] = {}
+        #: Rights that the account lacks: verb and resource.
+        self.denied: set[tuple[str, str]] = set()
         self.patched: list[tuple[str, Any]] = []
         notes = {"rhpds.litemaas/created": "true"} if made else {}
         self.objects[SPACE] = {"metadata": {"name": "ns", "uid": "ns", "annotations": notes}}
@@ -69,6 +71,11 @@ class Server:
     def request(self, method: str, path: str, body: Any = None, query: Any = None, **_more: Any) -> dict[str, Any]:
         if self.refused.get(path):
             raise ClusterError(f"{method} {path}", "refused", status=self.refused[path])
+        if method == "POST" and path.endswith("/selfsubjectrulesreviews"):
+            return {"status": {"resourceRules": []}}
+        if method == "POST" and path.endswith("/selfsubjectaccessreviews"):
+            asked = body["spec"]["resourceAttributes"]
+            return {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
         if method == "DELETE":
             self.objects.pop(path)
             return {}
@@ -290,3 +297,28 @@ def test_replicas_stay_where_an_autoscaler_does(other: bool) -> None:
         target = {"scaleTargetRef": {"kind": "Deployment", "name": "litellm"}}
         server.add("horizontalpodautoscalers", "somebodys", spec=target)
     assert not leftovers(server, *wanted).scaled and server.objects[path]["spec"]["replicas"] == 6
+
+
+@pytest.mark.parametrize(
+    ("denied", "named"),
+    [
+        (("delete", "secrets"), "delete on secrets in ns"),
+        (("get", "deployments"), "get on deployments.apps in ns"),
+        (("delete", "namespaces"), "delete on namespaces in ns"),
+        (("list", "pods"), "list on pods in ns"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_rights_that_lack_are_named_before_anything_goes(denied: tuple[str, str], named: str, check: bool) -> None:
+    server = Server()
+    for plural, name in (("deployments", "litellm"), ("secrets", "litellm-secret")):
+        server.add(plural, name, OURS)
+    before = set(server.objects)
+    server.denied = {denied}
+    with pytest.raises(ClusterError, match=f"rights are missing: {named}. Nothing was removed"):
+        Removal(server, "ns", check, timeout=1).everything()  # type: ignore[arg-type]
+    assert set(server.objects) == before
+    # What isn't there needs no right.
+    server.denied = {("delete", "routes"), ("delete", "oauthclients")}
+    everything(server)
+    assert not server.objects
