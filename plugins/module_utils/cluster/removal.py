@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.keep import remembered
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rights import Need, missing
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import (
     CREATED,
     MANAGED_BY,
