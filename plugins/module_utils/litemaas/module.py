@@ -19,11 +19,15 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.module import LiteM
 
 
 class DatabaseModule(LiteMaaSModule):
-    """A module that connects to a database, by its DSN or by LiteMaaS's namespace in a cluster."""
+    """A module that connects to a database, by its DSN or by LiteMaaS's namespace in a cluster.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        database_needed: False where it has something to do without one too; the library may be missing then.
+    """
+
+    def __init__(self, *args: Any, database_needed: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not database.HAS_PSYCOPG2:
+        if database_needed and not database.HAS_PSYCOPG2:
             self.fail_json(msg=missing_required_lib("psycopg2"), exception=str(database.PSYCOPG2_IMPORT_ERROR))
 
     @contextmanager
