@@ -117,6 +117,15 @@ class Namespace:
         value = self._secret_key(MASTER, "LITELLM_MASTER_KEY", "litellm_master_key")
         return self._noted("litellm_master_key", value, f"Secret {self.name}/{MASTER}")
 
+    def salt_key(self) -> str:
+        """What LiteLLM encrypts credentials of models with: its salt key, or its master key where it has none."""
+        value = ((self._secret(MASTER, "litellm_salt_key", needed=True) or {}).get("LITELLM_SALT_KEY") or "").strip()
+        return value or self._secret_key(MASTER, "LITELLM_MASTER_KEY", "litellm_salt_key")
+
+    def secret_value(self, name: str, key: str, option: str) -> str:
+        """A key of any Secret of the namespace."""
+        return self._secret_key(name, key, option)
+
     def key_secret(self) -> str | None:
         """The secret that keys are derived from; None where the deployment has none."""
         value = (self._secret(DERIVATION, "key_secret") or {}).get("key_secret")

@@ -14,12 +14,13 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,18 +45,53 @@ FIELD_MANAGER = "rhpds.litemaas.backup"
 RECORDS = 50
 #: Fails rather than to wait for ever behind somebody who changes a table, which everybody else would then wait behind.
 PG_DUMP = ("pg_dump", "--format=custom", "--no-password", "--lock-wait-timeout=60s")
+#: What counts every table that pg_dump dumps the rows of, as one statement each; the result is a JSON array.
+COUNTS = """\
+SELECT format('SELECT json_build_array(%L, count(*)) FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ ORDER BY 1"""
+#: Waits no longer than pg_dump itself does, and is idle for as long as that works.
+PATIENCE = "SET lock_timeout = '60s'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;"
+#: Ends the counts; the dump follows.
+END_OF_COUNTS = b"[]\n"
+#: Before pg_dump's exit status, which psql doesn't pass on.
+ENDED = "rhpds.litemaas: pg_dump ended with "
 # The password is in the container's environment and stays there: an argument would be in its list of processes.
-IN_POD = """\
+LOGIN = """\
 export PGPASSWORD="${PGPASSWORD-${POSTGRES_PASSWORD-${POSTGRESQL_PASSWORD-}}}"
-exec "$@" --username="${POSTGRES_USER-${POSTGRESQL_USER-postgres}}"
+export PGUSER="${POSTGRES_USER-${POSTGRESQL_USER-postgres}}"
+"""
+# psql holds the snapshot that both the counts and pg_dump read. Nothing is written in the pod, not even a pipe's file.
+IN_POD = (
+    LOGIN
+    + """\
+export PGDATABASE="$1"
+printf '%s\\n' "$2" | psql --no-psqlrc --quiet --no-align --tuples-only --no-password -v ON_ERROR_STOP=1 -f -
+"""
+)
+SCRIPT = f"""\
+{PATIENCE}
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT pg_catalog.pg_export_snapshot() AS snapshot \\gset
+\\setenv LITEMAAS_SNAPSHOT :snapshot
+{COUNTS} \\gexec
+SELECT '[]';
+\\! {" ".join(PG_DUMP)} --snapshot="$LITEMAAS_SNAPSHOT" </dev/null; echo "{ENDED}$?" >&2
+COMMIT;
 """
 RIGHTS = "get on pods, and create and get on pods/exec"
+STDIN = b"\0"
 STDOUT, STDERR, STATUS = 1, 2, 3
 #: Seconds of silence after which the other end is asked whether it is there: load balancers end what is silent.
 KEEPALIVE = 20
 #: Questions without an answer after which it is not.
 UNANSWERED = 3
 CHUNK = 1 << 16
+#: End of the name of a file with keys.
+KEYS = "-keys.vault"
 #: What a database's name can't be given as: libpq takes it for a connection string.
 NOT_A_NAME = re.compile(r"=|://|^$|[\x00-\x1f/]")
 
@@ -78,8 +114,11 @@ class Source(Protocol):
     def name(self) -> str:
         """As it may be shown."""
 
-    def dump(self, database: str, write: Write) -> None:
-        """One database in pg_dump's custom format, piece by piece. Raises DumpError, ClusterError."""
+    def dump(self, database: str, write: Write) -> dict[str, int]:
+        """One database in pg_dump's custom format, piece by piece; the number of rows of each table in it.
+
+        Raises DumpError, ClusterError.
+        """
 
 
 @dataclass(frozen=True)
@@ -95,21 +134,43 @@ class PodSource:
     def name(self) -> str:
         return f"pod {self.namespace}/{self.pod}"
 
-    def dump(self, database: str, write: Write) -> None:
+    def dump(self, database: str, write: Write) -> dict[str, int]:
         """See :class:`Source`."""
         attempt = f"Dump database {database} in {self.name}"
+        counts = _Counts(write)
+        said = self.run(attempt, ["sh", "-c", IN_POD, "sh", database, SCRIPT], counts.write)
+        said, _mark, ended = said.rpartition(ENDED)
+        if ended.strip() != "0":
+            raise DumpError(attempt, _line(said) or "pg_dump did not end", _advice(said))
+        return counts.rows
+
+    def run(self, attempt: str, command: Sequence[str], write: Write, given: Iterable[bytes] | None = None) -> str:
+        """A command in the pod; what it said on standard error.
+
+        Args:
+            write: gets its standard output.
+            given: its standard input, which stays open: the command has to know when it has all of it.
+
+        Raises:
+            DumpError, ClusterError: it failed, or could not be run.
+        """
         websocket = library("websocket")
-        command = ["sh", "-c", IN_POD, "sh", *PG_DUMP, f"--dbname={database}"]
         with spoken(attempt, RIGHTS):
-            channel = self._channel(command)
+            channel = self._channel(command, given is not None)
         said, status = bytearray(), b""
         try:
             # The client's own reading takes everything for text.
-            for number, data in _frames(channel.sock, websocket):
+            frames = _frames(channel.sock, websocket)
+            for piece in given or ():
+                if select.select([channel.sock.sock], [], [], 0)[0]:  # it ended early, and says why
+                    break
+                channel.sock.send(STDIN + piece, websocket.ABNF.OPCODE_BINARY)
+            for number, data in frames:
                 if number == STDOUT:
                     write(data)
                 elif number == STDERR:
-                    said += data[: max(0, 4000 - len(said))]
+                    # The end is what tells how it ended.
+                    said = (said + data)[:4000] + (said + data)[4000:][-400:]
                 elif number == STATUS:
                     status += data
         except (websocket.WebSocketException, OSError) as failure:
@@ -121,13 +182,15 @@ class PodSource:
         finally:
             with suppress(Exception):  # it may be gone already
                 channel.close()
-        _judge(attempt, status, said.decode("utf-8", "replace"))
+        text = said.decode("utf-8", "replace")
+        _judge(attempt, status, text)
+        return text
 
-    def _channel(self, command: Sequence[str]) -> Any:
+    def _channel(self, command: Sequence[str], with_input: bool) -> Any:
         """The client's end of a command in the pod."""
         given = {"container": self.container} if self.container else {}
         run = self.cluster.api().connect_get_namespaced_pod_exec
-        streams = {"stdout": True, "stderr": True, "stdin": False, "tty": False}
+        streams = {"stdout": True, "stderr": True, "stdin": with_input, "tty": False}
         try:
             return library("kubernetes.stream").stream(
                 run, self.pod, self.namespace, command=command, **streams, **given, _preload_content=False
@@ -164,7 +227,7 @@ def _frames(sock: Any, websocket: Any) -> Any:
 def _judge(attempt: str, status: bytes, said: str) -> None:
     """Whether a command in a pod succeeded. Raises DumpError."""
     if not status:
-        raise DumpError(attempt, "the connection ended before pg_dump did", "Run it again")
+        raise DumpError(attempt, "the connection ended before the command did", "Run it again")
     try:
         answer = json.loads(status)
     except ValueError:
@@ -183,20 +246,45 @@ class DsnSource:
         self._parts = {"connect_timeout": str(connect_timeout), **parts}
         self.name = f"{parts.get('user', 'default user')}@{parts.get('host', 'local socket')}:{parts.get('port', 5432)}"
 
-    def dump(self, database: str, write: Write) -> None:
+    def dump(self, database: str, write: Write) -> dict[str, int]:
         """See :class:`Source`."""
         attempt = f"Dump database {database} of {self.name}"
-        program = shutil.which(PG_DUMP[0])
-        if program is None:
+        if shutil.which(PG_DUMP[0]) is None:
             raise DumpError(
                 attempt, "pg_dump is not installed here", "Install PostgreSQL's client, or dump through the pod"
             )
-        # An argument list is there for every user to read; the environment is ours.
-        dsn = postgres.make_dsn(**self._parts, dbname=database)
+        with self._snapshot(attempt, database) as (snapshot, rows):
+            command = [*PG_DUMP, f"--snapshot={snapshot}", f"--dbname={self.dsn(database)}"]
+            self.run(attempt, command, write)
+        return rows
+
+    def dsn(self, database: str, **others: Any) -> str:
+        """Without the password: an argument list is there for every user to read."""
+        return postgres.make_dsn(**{**self._parts, "dbname": database, **others})
+
+    def connect(self, database: str) -> postgres.Connection:
+        """A connection to a database of this server. Raises DatabaseError."""
+        dsn = self.dsn(database, **({"password": self._password} if self._password else {}))
+        return postgres.connect(dsn, connect_timeout=int(self._parts["connect_timeout"]), option="dsn")
+
+    @contextmanager
+    def _snapshot(self, attempt: str, database: str) -> Iterator[tuple[str, dict[str, int]]]:
+        """What pg_dump is to read, and the rows of its tables. Raises DumpError."""
+        try:
+            with closing(self.connect(database)) as connection:
+                connection.raw.set_session(isolation_level="REPEATABLE READ", readonly=True)
+                with connection.transaction(attempt, lock_timeout=60, statement_timeout=0) as cursor:
+                    cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
+                    yield cursor.fetchone()[0], count_rows(cursor)
+        except postgres.DatabaseError as failure:
+            raise DumpError(attempt, failure.words, failure.advice) from None
+
+    def run(self, attempt: str, command: Sequence[str], write: Write) -> None:
+        """A program of PostgreSQL's on this machine, with the password in its environment. Raises DumpError."""
         env = {**os.environ, "LC_ALL": "C"} | ({"PGPASSWORD": self._password} if self._password else {})
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
-                [program, *PG_DUMP[1:], f"--dbname={dsn}"],
+                [str(shutil.which(command[0])), *command[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -215,7 +303,43 @@ class DsnSource:
         if process.returncode:
             if len(self._password) > 2:
                 said = said.replace(self._password, "********")
-            raise DumpError(attempt, _line(said) or f"pg_dump ended with status {process.returncode}", _advice(said))
+            raise DumpError(
+                attempt, _line(said) or f"{command[0]} ended with status {process.returncode}", _advice(said)
+            )
+
+
+def count_rows(cursor: Any) -> dict[str, int]:
+    """Rows of each table, as a dump counts them: ``{"public.models": 12}``."""
+    cursor.execute(COUNTS)
+    rows = {}
+    for (statement,) in cursor.fetchall():
+        cursor.execute(statement)
+        name, number = cursor.fetchone()[0]
+        rows[name] = number
+    return rows
+
+
+class _Counts:
+    """Takes the counts off the front of what comes from the pod, and passes on the rest."""
+
+    def __init__(self, write: Write) -> None:
+        self.rows: dict[str, int] = {}
+        self._write, self._begun, self._held = write, False, b""
+
+    def write(self, data: bytes) -> None:
+        if self._begun:
+            self._write(data)
+            return
+        self._held += data
+        while b"\n" in self._held:
+            line, _end, rest = self._held.partition(b"\n")
+            if line + b"\n" == END_OF_COUNTS:
+                self._begun, self._held = True, b""
+                if rest:
+                    self._write(rest)
+                return
+            name, number = json.loads(line)
+            self.rows[name], self._held = number, rest
 
 
 def _line(text: str) -> str:
@@ -284,7 +408,10 @@ def read_header(data: bytes) -> Header:
 
 @dataclass
 class Dump:
-    """One database's file, as the manifest has it. ``entries`` is what pg_restore lists; None where there is none."""
+    """One database's file, as the manifest has it.
+
+    ``entries`` is what pg_restore lists, None where there is none; ``rows`` how many each table has in it.
+    """
 
     database: str
     file: str
@@ -293,6 +420,7 @@ class Dump:
     server_version: str
     pg_dump_version: str
     entries: int | None
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -306,7 +434,11 @@ class Backup:
     namespace: str | None = None
     manifest: str = ""
     format: str = "pg_dump custom"
-    version: int = 1
+    version: int = 2
+    #: The keys' file, which ansible-vault decrypts: ``file``, ``size``, ``sha256`` and the ``names`` in it.
+    keys: dict[str, Any] | None = None
+    #: What the salt key is known by again; see sealed.py.
+    salt_key: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """What the cluster is told of it: no more than helps to find it and to know it again."""
@@ -331,7 +463,10 @@ def checked_names(databases: Sequence[str]) -> list[str]:
 
 
 def planned(dest: str, name: str, databases: Sequence[str], now: datetime | None = None) -> tuple[str, list[Path]]:
-    """The time, and the files of a backup: one for each database, and the manifest as the last."""
+    """The time, and the files of a backup: one for each database, and the manifest as the last.
+
+    That of the keys is named as the manifest is, with :data:`KEYS`.
+    """
     now = now or datetime.now(timezone.utc)
     # Microseconds, so that two runs at once don't meet.
     start = f"{name}-{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}Z"
@@ -367,17 +502,23 @@ def take(
     name: str,
     images: Mapping[str, str],
     namespace: str | None = None,
+    sealed: tuple[bytes, Sequence[str]] | None = None,
+    salt_key: dict[str, Any] | None = None,
 ) -> Backup:
     """Dump databases into a folder. Either all files are there in the end, complete and checked, or none is.
 
     The manifest comes last: a dump without one is no backup. Files belong to their owner alone.
+
+    Args:
+        sealed: what :mod:`.sealed` made of the keys, and their names; None leaves them out.
+        salt_key: the fingerprint of the salt key.
 
     Raises:
         DumpError, ClusterError: nothing was left behind.
     """
     when, files = planned(dest, name, [database for _source, database in work])
     folder = files[-1].parent
-    backup = Backup(when, shown(work), [], dict(images), namespace, str(files[-1]))
+    backup = Backup(when, shown(work), [], dict(images), namespace, str(files[-1]), salt_key=salt_key)
     attempt = f"Write to {folder}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -386,12 +527,17 @@ def take(
                 part = _part(file)
                 leftovers.callback(_remove, part)
                 backup.databases.append(_dump(source, database, part, file))
+            if sealed:
+                content, names = sealed
+                file = files[-1].with_name(f"{files[-1].stem}{KEYS}")
+                files.insert(-1, file)
+                leftovers.callback(_remove, _part(file))
+                _written(_part(file), content)
+                digest = hashlib.sha256(content).hexdigest()
+                backup.keys = {"file": file.name, "size": len(content), "sha256": digest, "names": list(names)}
             part = _part(files[-1])
             leftovers.callback(_remove, part)
-            with _created(part) as manifest:
-                manifest.write(json.dumps(asdict(backup), indent=2).encode() + b"\n")
-                manifest.flush()
-                os.fsync(manifest.fileno())
+            _written(part, json.dumps(asdict(backup), indent=2).encode() + b"\n")
             for file in files:
                 leftovers.callback(_remove, file)
                 _part(file).rename(file)
@@ -443,6 +589,13 @@ def _created(path: Path) -> Any:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
+def _written(path: Path, content: bytes) -> None:
+    with _created(path) as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
 def _dump(source: Source, database: str, part: Path, file: Path) -> Dump:
     """One database into a file of a temporary name, checked."""
     digest = hashlib.sha256()
@@ -455,7 +608,7 @@ def _dump(source: Source, database: str, part: Path, file: Path) -> Dump:
             if len(first) < 4096:
                 first.extend(data[:4096])
 
-        source.dump(database, write)
+        rows = source.dump(database, write)
         out.flush()
         os.fsync(out.fileno())
     attempt = f"Check the dump of {database}"
@@ -480,6 +633,7 @@ def _dump(source: Source, database: str, part: Path, file: Path) -> Dump:
         header.server,
         header.program,
         _listed(attempt, part),
+        rows,
     )
 
 
