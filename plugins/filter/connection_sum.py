@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.connections import connection_sum
 
 DOCUMENTATION = r"""
 name: connection_sum
@@ -57,31 +58,6 @@ _value:
       description: The sum in words.
       type: str
 """
-
-#: Pods above the wanted number while a Deployment is rolled out (maxSurge).
-SURGE = 1
-
-
-def connection_sum(sizes: Mapping[str, int]) -> dict[str, Any]:
-    """See the documentation above."""
-    litellm = (sizes["litellm_replicas"] + SURGE) * sizes["litellm_workers"] * sizes["litellm_limit"]
-    parts = [
-        (
-            f"LiteLLM ({sizes['litellm_replicas']} + {SURGE} while it is rolled out)"
-            f" x {sizes['litellm_workers']} workers x {sizes['litellm_limit']} connections = {litellm}"
-        )
-    ]
-    backend = 0
-    if sizes["backend_replicas"]:
-        backend = (sizes["backend_replicas"] + SURGE) * sizes["backend_limit"]
-        parts.append(f"backend ({sizes['backend_replicas']} + {SURGE}) x {sizes['backend_limit']} = {backend}")
-    parts.append(f"reserved {sizes['reserved']}")
-    together = litellm + backend + sizes["reserved"]
-    return {
-        "sum": together,
-        "fits": together <= sizes["maximum"],
-        "text": f"{', '.join(parts)}: together {together}, and max_connections is {sizes['maximum']}",
-    }
 
 
 class FilterModule:

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.images import tag_change
 
 DOCUMENTATION = r"""
 name: tag_change
@@ -40,27 +41,6 @@ _value:
       V(downgrade) for an older one; V(unknown) where one of them says no version.
   type: str
 """
-
-VERSION = re.compile(r"(?<![\d.])(\d+)\.(\d+)\.(\d+)(?:\.?-?rc[.-]?(\d+))?")
-
-
-def tag_change(image: str, wanted: str) -> str:
-    """See the documentation above."""
-    # A port in the registry's name is no tag, and a digest says nothing.
-    _path, _slash, last = image.rpartition("/")
-    _name, colon, tag = last.partition(":")
-    if not image or (colon and tag == wanted):
-        return "none"
-    live, new = VERSION.search(tag), VERSION.search(wanted)
-    if "@" in last or not live or not new:
-        return "unknown"
-    return "downgrade" if _ordered(new) < _ordered(live) else "upgrade"
-
-
-def _ordered(found: re.Match[str]) -> tuple[int, int, int, float]:
-    """A release candidate comes before its release."""
-    major, minor, patch, candidate = found.groups()
-    return int(major), int(minor), int(patch), int(candidate) if candidate else float("inf")
 
 
 class FilterModule:

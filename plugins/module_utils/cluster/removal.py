@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.images import MIGRATION
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.keep import remembered
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rights import Need, missing
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import (
@@ -52,8 +53,6 @@ KINDS = {
 PLURALS = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
 #: What a volume can't be used again without, and what says where its backups are.
 WITH_VOLUME = ("PersistentVolumeClaim", "Secret", "ConfigMap/litemaas-backups")
-#: The names of Jobs that bring LiteLLM's database to an image begin with it.
-MIGRATION = "litellm-migration-"
 AUTOSCALER = "HorizontalPodAutoscaler"
 #: Kinds that a deploy never takes away: there is no way back.
 PRECIOUS = ("PersistentVolumeClaim", "Secret")
