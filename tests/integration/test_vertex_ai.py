@@ -177,15 +177,18 @@ def test_a_key_that_a_model_still_uses_stays(
     assert run(lab, settings).rc == 0
     other = {"model": "vertex_ai/gemini-2.5-flash", "vertex_project": "itpc-gcp-product-all-claude"}
     litellm.post("/model/new", model_name=f"{prefix}flash", litellm_params=other, model_info={})
+    # Somebody's own deployment under a name that goes.
+    same = {"model": "vertex_ai/openai/gpt-oss-20b-maas", "vertex_project": "rhdp-infra"}
+    litellm.post("/model/new", model_name="gpt-oss-20b", litellm_params=same, model_info={})
+    before = sorted(one["model_name"] for one in litellm.models() if one["model_name"] in NAMES)
+    assert before.count("gpt-oss-20b") == 2
     for check in (True, False):
         refused = run(lab, {**settings, "ACTION": "destroy"}, check=check)
         assert refused.rc != 0
         assert f"{CLAUDE} is still used by {prefix}flash" in refused.output
+        assert f"{AI} is still used by gpt-oss-20b" in refused.output
         # It was known before anything was removed.
-        assert (
-            sorted(one["model_name"] for one in litellm.models() if one["model_name"] in NAMES)
-            == NAMES[:1] + NAMES[6:7]
-        )
+        assert sorted(one["model_name"] for one in litellm.models() if one["model_name"] in NAMES) == before
         assert len(lab.mounts()) == 2
     forced = run(lab, {**settings, "ACTION": "destroy", f"{VARIABLE}remove_force": True})
     assert forced.rc == 0, forced.output
@@ -205,9 +208,12 @@ def test_a_secret_of_others_is_neither_overwritten_nor_removed(
     assert "Nothing was written: Secret litemaas-automation-key" in said and "made by somebody else" in said
     assert lab.mounts() == {} and not litellm.keys(f"{prefix}automation")
 
-    litellm.post("/key/generate", key_alias=f"{prefix}automation")
+    # One whose value the role can tell, and would write.
+    made = lab.runner.module("litellm_virtual_key", {"key_alias": f"{prefix}automation"})
+    assert not made.failed, made["msg"]
     done = run(lab, settings)
     assert done.rc == 0, done.output
+    assert lab.secret("litemaas-automation-key") == {"key": "somebody's"}
     gone = run(lab, {**settings, "ACTION": "destroy", f"{VARIABLE}remove_automation_key": True})
     assert gone.rc == 0, gone.output
     assert "Secret litemaas-automation-key was made by somebody else: it stays as it is" in gone.output

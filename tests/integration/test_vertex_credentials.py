@@ -424,10 +424,11 @@ def test_missing_rights_are_named_before_anything_is_written(
     host = Cluster(kubeconfig=lab.environment["K8S_AUTH_KUBECONFIG"]).client().configuration.host
     one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key_file("rhdp-infra")}
     args = {"namespace": lab.namespace, "probe": "skip", "host": host, "api_key": token, "validate_certs": False}
-    result = lab.runner.module("vertex_credentials", {**args, **one})
-    assert result.failed
-    assert f"needs {missing} there" in result["msg"], result["msg"]
-    assert token not in str(result)
+    for check in (True, False):
+        result = lab.runner.module("vertex_credentials", {**args, **one}, check=check)
+        assert result.failed
+        assert f"needs {missing} there" in result["msg"], result["msg"]
+        assert token not in str(result)
     assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
     assert lab.mounts() == {}
 

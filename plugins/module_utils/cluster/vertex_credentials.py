@@ -211,6 +211,8 @@ class Credentials:
                     step.action, step.changes, step.note = NONE, [], "left as it is, as another item can't be done"
         elif not check_mode:
             self._write(steps)
+        elif not self._is_missing():
+            self._rehearse(steps)
         out = report.result("credential", steps, check_mode=check_mode, describe=self._describe)
         if check_mode and not out["failed"] and self._is_missing():
             out["msg"] += f". A real run is refused until Deployment {self.settings.deployment} is there"
@@ -437,7 +439,7 @@ class Credentials:
                 "Deploy LiteMaaS first (rhpds.litemaas.deploy_litemaas_ha), or name it with deployment. Nothing was"
                 " written",
             )
-        self._rehearse(present)
+        self._rehearse(steps)
         done: list[str] = []
         try:
             for item in present:
@@ -464,12 +466,14 @@ class Credentials:
                 failure.status,
             ) from None
 
-    def _rehearse(self, present: Sequence[Credential]) -> None:
+    def _rehearse(self, steps: Sequence[Step[Credential, Any]]) -> None:
         """Let the API server try all that will be written, without writing it: rights, and what it finds invalid.
 
         Raises:
             ClusterError: it refuses.
         """
+        items = [step.wanted for step in steps if step.wanted]
+        present = [item for item in items if item.state == "present"]
         if present and self.settings.wait and self.settings.verify and not self._may_exec():
             raise ClusterError(
                 f"Run a command in pods of {self.settings.namespace}",
@@ -482,6 +486,9 @@ class Credentials:
             if item.data != item.stored:
                 self._write_secret(item, dry_run=True)
         self._write_deployment(dry_run=True)
+        for item in items:
+            if item.state == "absent" and item.is_ours:
+                self._remove_secret(item, dry_run=True)
 
     def _may_exec(self) -> bool:
         # Older clusters ask for get, as the connection begins with a GET, newer ones for create.
@@ -620,15 +627,16 @@ class Credentials:
         for item in present:
             item.pods = seen.pods
 
-    def _remove_secret(self, item: Credential) -> None:
+    def _remove_secret(self, item: Credential, *, dry_run: bool = False) -> None:
         path, rights = f"{self._secrets}/{item.secret}", "delete and patch on secrets"
         others = set((item.found or {}).get("data") or {}) - {FILE}
         try:
             if others:
                 patch = {"data": {FILE: None}, "metadata": {"annotations": {MADE: None}}}
-                self.rest.request("PATCH", path, patch, content_type="application/merge-patch+json", rights=rights)
+                kind = "application/merge-patch+json"
+                self.rest.request("PATCH", path, patch, query=_dry(dry_run), content_type=kind, rights=rights)
             else:
-                self.rest.request("DELETE", path, rights=rights)
+                self.rest.request("DELETE", path, query=_dry(dry_run), rights=rights)
         except ClusterError as failure:
             if failure.status != 404:  # somebody else was quicker
                 raise
