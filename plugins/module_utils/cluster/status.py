@@ -96,13 +96,13 @@ class Objects:
                 self._read[kind] = list((found or {}).get("items") or ())
             except ClusterError as failure:
                 self._read[kind] = failure
-        found = self._read[kind]
-        if isinstance(found, ClusterError):
+        known = self._read[kind]
+        if isinstance(known, ClusterError):
             if errors is None:
-                raise found
-            errors.append(str(found))
+                raise known
+            errors.append(str(known))
             return []
-        return found
+        return known
 
     def of_app(self, app: str) -> list[dict[str, Any]]:
         """The pods of a part of LiteMaaS, as its label says. Raises ClusterError."""

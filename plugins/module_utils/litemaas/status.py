@@ -55,6 +55,17 @@ KEY_STATES = ("blocked", "expired", "expiring", "without_expiry", "alive")
 MODEL_STATES = ("only_litellm", "only_litemaas", "unavailable", "config", "unknown", "both")
 SUBSCRIPTION_STATES = ("active", "pending", "suspended", "inactive", "expired", "cancelled", "denied")
 
+#: What of litemaas_db_sync's report is told.
+DRIFT = (
+    "only_in_litellm",
+    "only_in_litemaas",
+    "differing",
+    "duplicate_names",
+    "config_models",
+    "orphaned_keys",
+    "keys_without_alias",
+    "alive_revoked_keys",
+)
 KEYS, DELETED_KEYS = keys.KEY_TABLE, '"LiteLLM_DeletedVerificationToken"'
 DAILY, SPEND_LOGS = '"LiteLLM_DailyUserSpend"', '"LiteLLM_SpendLogs"'
 #: What we read of LiteLLM's keys.
@@ -91,11 +102,11 @@ class Sources:
     """
 
     client: Any = None
-    connections: Mapping[str, Connection | Exception] = field(default_factory=dict)
-    others: Mapping[str, Callable[[list[str]], dict[str, Any]]] = field(default_factory=dict)
-    apart: Mapping[str, str] = field(default_factory=dict)
+    connections: dict[str, Connection | Exception] = field(default_factory=dict)
+    others: dict[str, Callable[[list[str]], dict[str, Any]]] = field(default_factory=dict)
+    apart: dict[str, str] = field(default_factory=dict)
     read_deployments: Callable[[], list[Any]] | None = None
-    list_keys: Callable[[], list[Mapping[str, Any]]] | None = None
+    list_keys: Callable[[], Sequence[Mapping[str, Any]]] | None = None
 
 
 def collect(sources: Sources, options: Options) -> dict[str, dict[str, Any]]:
@@ -109,7 +120,7 @@ class _Collector:
         self.found: dict[str, dict[str, Any]] = {}
         #: What LiteLLM lists, once it has been read.
         self.entries: list[Any] | None = None
-        self.api_keys: list[Mapping[str, Any]] | None = None
+        self.api_keys: Sequence[Mapping[str, Any]] | None = None
         #: Why the proxy need not be asked again.
         self.silence: LiteLLMError | None = None
         self.drift: dict[str, Any] = {}
@@ -181,7 +192,7 @@ class _Collector:
             self.entries = self.sources.read_deployments()
         return self.entries
 
-    def _listed_keys(self) -> list[Mapping[str, Any]]:
+    def _listed_keys(self) -> Sequence[Mapping[str, Any]]:
         if self.api_keys is None:
             if self.silence is not None:
                 raise self.silence
@@ -250,10 +261,9 @@ class _Collector:
         )
         outcome = sync.CatalogSync(ours, wanted, self._deployments, self._listed_keys, theirs).run(check_mode=True)
         errors += outcome.errors
-        known = ("only_in_litellm", "only_in_litemaas", "differing", "duplicate_names", "config_models")
-        known += ("orphaned_keys", "keys_without_alias", "alive_revoked_keys")
-        self.drift = {name: outcome.report[name] for name in known if name in outcome.report}
-        return {**self.drift, "key_source": outcome.report.get("key_source", "none"), "warnings": outcome.warnings}
+        report = outcome.report
+        self.drift = {name: report[name] for name in DRIFT if name in report}
+        return {**self.drift, "key_source": report.get("key_source", "none"), "warnings": outcome.warnings}
 
     def _models(self, errors: list[str]) -> dict[str, Any]:
         in_litellm: dict[str, int] | None = None

@@ -1,0 +1,510 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Verdict, page, JSON and lines of a status: everything that needs no server."""
+
+from __future__ import annotations
+
+import copy
+import html.parser
+import json
+import re
+import stat
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.filter.status_text import status_text
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import BadOption
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import status, status_files, status_page, verdict
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"</td>\x1b[31m\u2028{{ 7*7 }}"
+
+
+def whole(**parts):
+    return {"read": "read", "errors": [], **parts}
+
+
+def well():
+    """Parts of a deployment that nothing is wrong with."""
+    nothing = {"count": 0, "items": []}
+    return {
+        "pods": whole(
+            workloads=[
+                {"kind": "Deployment", "name": name, "ready": 2, "wanted": 2}
+                for name in ("litellm", "litellm-backend", "litellm-frontend")
+            ],
+            pods=[pod("litellm-1", "litellm")],
+        ),
+        "routes": whole(
+            routes=[
+                {
+                    "kind": "Route",
+                    "name": "api",
+                    "url": "https://a",
+                    "service": "litellm",
+                    "admitted": True,
+                    "trouble": "",
+                }
+            ]
+        ),
+        "images": whole(
+            images=[
+                {
+                    "workload": "litellm-backend",
+                    "container": "backend",
+                    "init": False,
+                    "image": "b:0.4.0",
+                    "tag": "0.4.0",
+                }
+            ],
+            mismatches=[],
+        ),
+        "litellm": whole(url="https://a", ready=True, status="healthy", words="", version="1.81.14", cache="redis"),
+        "backend": whole(backends=[{"pod": "b-1", "ready": True, "health": "HTTP 200", "mock": False, "how": "users"}]),
+        "database": whole(
+            databases=[
+                {
+                    "which": "litemaas",
+                    "database": "litemaas_db",
+                    "version": "16.4",
+                    "bytes": 2**30,
+                    "max_connections": 200,
+                    "reserved_connections": 3,
+                    "connections": 20,
+                    "own_connections": 9,
+                    "up_since": "2026-01-01T00:00:00Z",
+                    "in_recovery": False,
+                    "tables": [{"name": "models", "bytes": 4096}],
+                }
+            ]
+        ),
+        "redis": whole(
+            there=True,
+            version="7.2",
+            memory_bytes=1000,
+            max_memory_bytes=10000,
+            keys=5,
+            clients=2,
+            evicted_keys=0,
+            uptime_seconds=7200,
+        ),
+        "drift": whole(**{name: dict(nothing) for name in status.DRIFT}, key_source="litellm_dsn", warnings=[]),
+        "models": whole(
+            count=1,
+            states={state: int(state == "both") for state in status.MODEL_STATES},
+            duplicates=0,
+            items=[model("granite", "both")],
+        ),
+        "keys": whole(
+            source="litellm_dsn",
+            count=1,
+            states={state: int(state == "alive") for state in status.KEY_STATES},
+            over_budget=0,
+            expiring_within="7d",
+            expiring_by_guid=[],
+            items=[
+                {
+                    "alias": "a",
+                    "guid": "g",
+                    "state": "alive",
+                    "expires": None,
+                    "spend": 1.5,
+                    "max_budget": None,
+                }
+            ],
+            rows={"active": 1, "inactive": 0},
+            orphaned_rows=0,
+            revoked_but_alive=0,
+        ),
+        "subscriptions": whole(count=1, states={"active": 1}, on_unavailable_models=0, unavailable_models=[]),
+        "spend": whole(
+            days=2,
+            source="LiteLLM_DailyUserSpend",
+            total=3.0,
+            requests=4,
+            by_model=[{"name": "granite", "spend": 3.0, "requests": 4, "count": 1}],
+            by_guid=[{"name": None, "spend": 3.0, "requests": 4, "count": 9}],
+            by_day=[
+                {"day": "2025-12-31", "spend": 0.0, "requests": 0},
+                {"day": "2026-01-01", "spend": 3.0, "requests": 4},
+            ],
+        ),
+        "backups": whole(backups=[{"time": "2025-12-31T00:00:00Z", "file": "m", "size": 1, "databases": ["d"]}]),
+        "logs": whole(logs=[{"pod": "litellm-1", "container": "litellm", "lines": ["ready"]}]),
+    }
+
+
+def pod(name, app, **more):
+    return {
+        "name": name,
+        "app": app,
+        "phase": "Running",
+        "ready": True,
+        "restarts": 0,
+        "last_restart": None,
+        "last_restart_seconds": None,
+        "last_restart_reason": "",
+        "started": None,
+        "trouble": "",
+        **more,
+    }
+
+
+def model(name, state, availability="available"):
+    return {
+        "name": name,
+        "display_name": name,
+        "state": state,
+        "deployments": 1,
+        "availability": availability,
+        "provider": "openai",
+        "active_subscriptions": 0,
+    }
+
+
+def made(parts, **more):
+    return verdict.document(parts, now=NOW, namespace="maas", **more)
+
+
+# ---- the verdict ----
+
+
+def test_nothing_wrong_is_healthy():
+    found = made(well())
+    assert (found["state"], found["complete"], found["reasons"]) == ("healthy", True, [])
+    assert verdict.message(found) == "LiteMaaS in maas is healthy"
+    assert found["versions"] == {
+        "LiteLLM": "1.81.14",
+        "LiteMaaS backend": "0.4.0",
+        "PostgreSQL": "16.4",
+        "Redis": "7.2",
+    }
+
+
+def change(parts, path, value):
+    *way, last = path.split(".")
+    place = parts
+    for one in way:
+        place = place[int(one)] if isinstance(place, list) else place[one]
+    place[int(last) if isinstance(place, list) else last] = value
+
+
+KEY = {"count": 1, "items": [{"id": "1", "alias": "somebody_1", "user_id": None}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "part", "words"),
+    [
+        ({"pods.workloads.0.ready": 0}, "broken", "pods", "litellm: 0 of 2 ready"),
+        ({"pods.workloads.0.ready": 1}, "attention", "pods", "litellm: 1 of 2 ready"),
+        ({"pods.workloads.1.wanted": 0}, "broken", "pods", "litellm-backend is scaled to 0"),
+        ({"pods.workloads": []}, "broken", "pods", "there is no workload litellm"),
+        ({"pods.pods.0": pod("x", "job", trouble="is Failed")}, "attention", "pods", "pod x is Failed"),
+        (
+            {
+                "pods.pods.0": pod(
+                    "x", "litellm", restarts=3, last_restart_seconds=7200, last_restart_reason="OOMKilled"
+                )
+            },
+            "attention",
+            "pods",
+            "pod x has restarted 3 times, the last time 2h ago, OOMKilled",
+        ),
+        (
+            {"routes.routes.0.admitted": False, "routes.routes.0.trouble": "taken"},
+            "attention",
+            "routes",
+            "api doesn't lead to litellm: taken",
+        ),
+        ({"routes.routes": []}, "attention", "routes", "nobody outside"),
+        (
+            {
+                "images.mismatches": [
+                    {"workload": "f", "container": "i", "init": True, "image": "q/f:1", "wanted": "q/f:2"}
+                ]
+            },
+            "attention",
+            "images",
+            "init container i is of f:1, the container of f:2",
+        ),
+        ({"litellm.ready": False, "litellm.words": "database: down"}, "broken", "litellm", "database: down"),
+        ({"backend.backends.0.mock": True}, "broken", "backend", "b-1 serves made-up data"),
+        ({"backend.backends.0.mock": None}, "attention", "backend", "can't be told"),
+        ({"backend.backends.0.health": "HTTP 503"}, "broken", "backend", "HTTP 503"),
+        ({"database.databases.0.connections": 160}, "attention", "database", "160 of 197"),
+        ({"database.databases.0.connections": 195}, "broken", "database", "195 of 197"),
+        ({"redis.there": False}, "attention", "redis", "2 replicas"),
+        ({"redis.memory_bytes": 9500}, "attention", "redis", "95 %"),
+        ({"models.items.0": model("m", "only_litellm")}, "attention", "models", "1 model is in LiteLLM only"),
+        ({"models.items.0": model("m", "only_litemaas")}, "attention", "models", "1 model is in LiteMaaS only"),
+        ({"models.count": 0, "models.items": []}, "attention", "models", "no model at all"),
+        (
+            {"keys.revoked_but_alive": 1, "drift.alive_revoked_keys": KEY},
+            "attention",
+            "keys",
+            "still alive (somebody_1)",
+        ),
+        ({"keys.orphaned_rows": 1, "drift.orphaned_keys": KEY}, "attention", "keys", "without a key in LiteLLM"),
+        ({"subscriptions.on_unavailable_models": 4}, "attention", "subscriptions", "4 active subscriptions"),
+        ({"drift.differing": {"count": 1, "items": [{"name": "m", "columns": ["tpm"]}]}}, "attention", "drift", "(m)"),
+        ({"backups.backups": []}, "attention", "backups", "none is recorded"),
+        ({"backups.backups.0.time": "2025-11-01T00:00:00Z"}, "attention", "backups", "61 days old"),
+    ],
+)
+def test_what_is_wrong_is_named(changes, severity, part, words):
+    parts = well()
+    for path, value in changes.items():
+        change(parts, path, value)
+    found = made(parts)
+    assert [(one["severity"], one["part"]) for one in found["reasons"]] == [(severity, part)]
+    assert words in found["reasons"][0]["text"] and found["state"] == severity
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models.items.0": model("m", "only_litemaas", "unavailable")},
+        {"drift.differing": {"count": 1, "items": [{"name": "m", "columns": [], "kept": ["name"]}]}},
+        {"keys.states.expiring": 5000},
+        {"pods.pods.0": pod("x", "litellm", restarts=3, last_restart_seconds=100_000)},
+    ],
+)
+def test_what_is_normal_is_no_reason(changes):
+    parts = well()
+    for path, value in changes.items():
+        change(parts, path, value)
+    assert made(parts)["state"] == "healthy"
+
+
+def test_the_worst_comes_first_and_what_could_not_be_read_is_said_once():
+    parts = well()
+    parts["pods"] = {"read": "unread", "errors": ["pods: 403"]}
+    parts["images"] = {"read": "unread", "errors": ["pods: 403"]}
+    parts["backend"]["backends"][0]["mock"] = True
+    found = made(parts)
+    assert found["reasons"][0]["part"] == "backend" and not found["complete"]
+    assert [one["text"] for one in found["reasons"][1:]] == [
+        "could not be read: pods: 403",
+        "could not be read, as said above",
+    ]
+    assert "Not everything could be read" in verdict.message(found)
+    parts["backups"] = {"read": "not_asked", "errors": [], "why": "no namespace"}
+    assert made({"backups": parts["backups"], "litellm": parts["litellm"]})["complete"]
+
+
+def test_a_proxy_that_does_not_answer_is_no_want_of_knowledge():
+    parts = well()
+    parts["litellm"] = {"read": "unread", "errors": ["no answer"]}
+    assert made(parts)["state"] == "broken"
+    parts = well()
+    parts["database"] = {"read": "unread", "errors": ["refused"]}
+    assert made(parts)["state"] == "broken"
+
+
+def test_lists_of_the_result_are_bounded_and_counts_are_not():
+    parts = well()
+    parts["keys"].update(items=parts["keys"]["items"] * 500, count=500)
+    short = verdict.shortened(made(parts), 3)
+    assert len(short["parts"]["keys"]["items"]) == 3 and short["parts"]["keys"]["count"] == 500
+    assert len(parts["keys"]["items"]) == 500
+
+
+# ---- keys out of the API ----
+
+
+@pytest.mark.parametrize(
+    ("key", "state"),
+    [
+        ({"expires": None}, "without_expiry"),
+        ({"expires": "2026-01-01T12:00:00Z"}, "expired"),
+        ({"expires": "2026-01-01T12:00:01+00:00"}, "expiring"),
+        ({"expires": "2026-01-08T12:00:00"}, "expiring"),
+        ({"expires": "2026-01-08T12:00:01"}, "alive"),
+        ({"expires": "2025-01-01T00:00:00Z", "blocked": True}, "blocked"),
+        ({"expires": "nonsense"}, "without_expiry"),
+    ],
+)
+def test_a_key_is_in_one_state(key, state):
+    found = status.key_item({"metadata": {"guid": "g"}, **key}, NOW, timedelta(days=7).total_seconds())
+    assert (found["state"], found["guid"]) == (state, "g")
+
+
+# ---- parts stand for themselves ----
+
+
+def test_each_part_stands_for_itself():
+    def broken(errors):
+        errors.append("half of it")
+        raise DatabaseError("Read", "no", "")
+
+    sources = status.Sources(
+        others={"pods": broken, "routes": lambda errors: errors.append("some") or {"routes": []}},
+        apart={"backups": "no namespace"},
+    )
+    wanted = ("pods", "routes", "backups", "keys")
+    found = status.collect(sources, status.Options(parts=wanted))
+    assert {name: part["read"] for name, part in found.items()} == {
+        "pods": "unread",
+        "routes": "partly",
+        "backups": "not_asked",
+        "keys": "unread",
+    }
+    assert found["pods"]["errors"] == ["half of it", "Read: no"]
+    assert "litemaas_dsn" in " ".join(found["keys"]["errors"])
+
+
+# ---- the page ----
+
+
+class Elements(html.parser.HTMLParser):
+    """Every element, and whether they are nested as they should be."""
+
+    VOID = frozenset("meta link input br img".split())
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.attributes = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def evil(value):
+    """The same with a harmful text in the place of every text that a deployment may choose."""
+    if isinstance(value, dict):
+        fixed = ("read", "state", "mock", "severity", "which", "kind", "time", "expires", "day", "up_since")
+        return {key: one if key in fixed else evil(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [evil(one) for one in value]
+    return EVIL if isinstance(value, str) else value
+
+
+def parsed(page):
+    found = Elements()
+    found.feed(page)
+    assert found.open == []
+    return found
+
+
+def test_the_page_shows_everything_as_text():
+    parts = evil(well())
+    parts["pods"]["errors"] = [EVIL]
+    parts["pods"]["read"] = "partly"
+    parts["keys"]["expiring_by_guid"] = [{"guid": EVIL, "keys": 1, "first": "2026", "last": "2026", "guids": 1}]
+    found = verdict.document(parts, now=NOW, namespace=EVIL)
+    page = status_page.page(found)
+    elements = parsed(page)
+    assert "img" not in elements.seen and elements.seen.count("script") == 3
+    assert "<script>alert" not in page and "\x1b" not in page and "onerror=alert(2)>" not in page
+    assert not [one for one in elements.attributes if one[1].startswith("on") or one[1] == "style"]
+    # The tables' rows are there as data, whole.
+    data = json.loads(re.search(r'id="keys-data">(.*?)</script>', page)[1])
+    assert data["rows"][0][0] == EVIL
+
+
+def test_the_page_asks_for_nothing_and_lets_no_other_script_run():
+    page = status_page.page(made(well()))
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and policy.count("sha256-") == 2
+    links = [value for _tag, name, value in parsed(page).attributes if name in ("src", "href")]
+    assert all(one.startswith(("#", "data:")) for one in links)
+    assert "url(" not in status_page.STYLE and "fetch" not in status_page.SCRIPT
+
+
+def test_the_page_has_a_table_behind_each_chart_and_a_caption_on_each_table():
+    page = status_page.page(made(well()))
+    assert page.count("<figure>") == page.count("<svg role=") == page.count("<desc") == page.count("<details>") > 5
+    assert page.count("<table>") == page.count("<caption>")
+    assert len(re.findall("<h1[ >]", page)) == 1
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_state_is_said_in_words():
+    parts = well()
+    parts["backend"]["backends"][0]["mock"] = True
+    page = status_page.page(made(parts))
+    assert "is broken" in page and "Broken</b>" in page and "made-up data" in page
+
+
+def test_parts_that_could_not_be_read_and_were_not_asked_are_there():
+    parts = well()
+    parts["keys"] = {"read": "unread", "errors": ["HTTP 403"]}
+    parts["pods"] = {"read": "not_asked", "errors": [], "why": "no namespace"}
+    page = status_page.page(made(parts))
+    parsed(page)
+    assert "Not read: HTTP 403" in page and "no namespace" in page and "keys-data" not in page
+
+
+# ---- files ----
+
+
+def test_files_are_for_their_owner_and_replaced_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "status.html"
+    path.write_text("old")
+    path.chmod(0o644)
+    assert status_files.write(str(path), "new", {"state": "healthy"}) == [str(path), str(tmp_path / "status.json")]
+    assert path.read_text() == "new" and json.loads((tmp_path / "status.json").read_text()) == {"state": "healthy"}
+    assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600, 0o600]
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(status_files.os, "fsync", full)
+    with pytest.raises(BadOption, match=r"No space left on device.*unchanged"):
+        status_files.write(str(path), "newer", {})
+    assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_path_that_is_no_good_is_refused_before_anything_is_read(tmp_path):
+    status_files.check(str(tmp_path / "a.html"))
+    (tmp_path / "b.json").mkdir()
+    for path, words in (
+        (tmp_path / "a.txt", "doesn't end in .html"),
+        (tmp_path / "no" / "a.html", "no folder"),
+        (tmp_path / "b.html", "is a folder"),
+    ):
+        with pytest.raises(BadOption, match=words):
+            status_files.check(str(path))
+
+
+# ---- lines ----
+
+
+def test_lines_are_aligned_and_bounded():
+    parts = well()
+    parts["backend"]["backends"][0]["mock"] = True
+    parts["keys"]["expiring_by_guid"] = [
+        {"guid": f"g{number}", "keys": 2, "first": "2026-01-02T00:00:00Z", "last": "x", "guids": 1}
+        for number in range(8)
+    ]
+    lines = status_text(made(parts))
+    assert lines[0] == "BROKEN  maas  2026-01-01 12:00:00 UTC"
+    assert lines[1].startswith("!! backend       b-1 serves made-up data")
+    assert "   pods          litellm 2/2, litellm-backend 2/2, litellm-frontend 2/2" in lines
+    assert any("g4 2 (2026-01-02 00:00), 6 more" in line for line in lines)
+    many = made(parts)
+    many["reasons"] = many["reasons"] * 40
+    assert any("and 28 more" in line for line in status_text(many)) and len(status_text(many)) < 50
+
+
+def test_lines_leave_the_terminal_alone():
+    parts = evil(well())
+    found = verdict.document(parts, now=NOW, namespace="a\x1b[2J\nb")
+    before = copy.deepcopy(found)
+    assert not [line for line in status_text(found) if "\x1b" in line or "\n" in line]
+    assert found == before
