@@ -18,11 +18,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from ansible.module_utils.basic import env_fallback
 
+Answer = TypeVar("Answer")
 #: Seconds to wait for the API server's answers.
 TIMEOUT = 30
 #: Variables of the environment that :class:`Cluster` looks at itself. Ansible's fallback would make them look like
@@ -222,6 +223,16 @@ class Rest:
             if answer.status >= 300:
                 raise Refused(answer)
             return bytes(answer.data)
+
+
+def if_allowed(read: Callable[[], Answer]) -> tuple[Answer | None, ClusterError | None]:
+    """What need not be ours to read: what there is, or why the account may not know it. Raises what else goes wrong."""
+    try:
+        return read(), None
+    except ClusterError as failure:
+        if failure.status != 403:
+            raise
+        return None, failure
 
 
 class Refused(OSError):

@@ -17,12 +17,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import mounts, tunnel
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    SPEC,
+    Cluster,
+    ClusterError,
+    Rest,
+    if_allowed,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import Connection
@@ -217,12 +223,13 @@ class Namespace:
             ("route.openshift.io", "routes", _of_route),
             ("networking.k8s.io", "ingresses", _of_ingress),
         ):
+            path, right = f"/apis/{group}/v1/namespaces/{self.name}/{kind}", f"list on {kind}.{group}"
             try:
-                listed = self._rest.find(f"/apis/{group}/v1/namespaces/{self.name}/{kind}", f"list on {kind}.{group}")
+                listed, refusal = if_allowed(partial(self._rest.find, path, right))
             except ClusterError as failure:
-                if failure.status != 403:
-                    raise self._advised(failure, "litellm_url") from None
-                refused.append(f"{kind} could not be read: {failure.words}")
+                raise self._advised(failure, "litellm_url") from None
+            if refusal:
+                refused.append(f"{kind} could not be read: {refusal.words}")
                 continue
             for one in (listed or {}).get("items") or ():
                 found += addresses(one)

@@ -21,7 +21,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import removal, secrets, tunnel
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    Cluster,
+    ClusterError,
+    Rest,
+    if_allowed,
+)
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rights import Need, missing
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import admissions, condition
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
@@ -401,12 +406,8 @@ class Reader:
 
     def _look(self, path: str, rights: str) -> tuple[dict[str, Any], ClusterError | None]:
         """What need not be there, nor be ours to read: {} then, and in the second case the refusal."""
-        try:
-            return self.client.find(path, rights) or {}, None
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            return {}, failure
+        found, refusal = if_allowed(lambda: self.client.find(path, rights))
+        return found or {}, refusal
 
     def _provider(self) -> str:
         path = "/apis/config.openshift.io/v1/infrastructures/cluster"
@@ -448,17 +449,15 @@ class Reader:
         return str((found.get("spec") or {}).get("domain") or "")
 
     def _storage_classes(self) -> tuple[list[dict[str, Any]], bool]:
-        try:
-            found = self.client.get("/apis/storage.k8s.io/v1/storageclasses", "list on storageclasses.storage.k8s.io")
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            if self.question.storage_class or self.question.external:
-                self.notes.append(f"Whether the StorageClass exists is not known: {failure}")
-            else:
-                self.problems.append(
-                    f"The cluster's StorageClasses can't be read ({failure.words}): {say('storage_class')}"
-                )
+        path, right = "/apis/storage.k8s.io/v1/storageclasses", "list on storageclasses.storage.k8s.io"
+        found, refusal = if_allowed(lambda: self.client.get(path, right))
+        if refusal and (self.question.storage_class or self.question.external):
+            self.notes.append(f"Whether the StorageClass exists is not known: {refusal}")
+        elif refusal:
+            self.problems.append(
+                f"The cluster's StorageClasses can't be read ({refusal.words}): {say('storage_class')}"
+            )
+        if found is None:
             return [], False
         return list(found["items"]), True
 

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import capabilities as caps
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest, if_allowed
 
 GROUP = "/apis/serving.kserve.io/v1beta1"
 RUNTIMES = "/apis/serving.kserve.io/v1alpha1"
@@ -151,11 +151,8 @@ def _gather(
     what: str,
 ) -> dict[tuple[str, str], Mapping[str, Any]] | None:
     """More of them; None from the first time on that they may not be read, as a part would mislead."""
-    try:
-        listed = _list(rest, path, f"list on {what}", query)
-    except ClusterError as failure:
-        if failure.status != 403:
-            raise
+    listed, refusal = if_allowed(lambda: _list(rest, path, f"list on {what}", query))
+    if refusal:
         warnings.append(f"the account may not list {what}: addresses and names are worked out without them")
         return None
     if into is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest, if_allowed
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.images import MIGRATION
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.keep import remembered
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rights import Need, missing
@@ -344,12 +344,8 @@ class Removal:
 
     def _outside_if_readable(self) -> list[Found]:
         """The same; nothing where the account may not list it, as a deploy without that login needs no such right."""
-        try:
-            return self._outside()
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            return []
+        found, _refusal = if_allowed(self._outside)
+        return found or []
 
     def _all(self, kinds: Iterable[str]) -> list[Found]:
         found = []

@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest, if_allowed
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import redact
 
 #: Where the kinds that can be waited for are found.
@@ -254,15 +254,11 @@ class _Wait:
         storage = claim["spec"].get("storageClassName")
         if state.done or state.fatal or not storage:
             return
-        try:
-            found = self.client.find(f"/apis/storage.k8s.io/v1/storageclasses/{quote(storage)}")
-        except ClusterError as failure:
-            if failure.status != 403:
-                raise
-            # Not every account may read what is the cluster's; the claim's controller says it in an event too.
-            found = None
-            if any(one.get("reason") == "WaitForFirstConsumer" for one in self._events(state.uid)):
-                found = {"volumeBindingMode": "WaitForFirstConsumer"}
+        path = f"/apis/storage.k8s.io/v1/storageclasses/{quote(storage)}"
+        found, refusal = if_allowed(lambda: self.client.find(path))
+        # Not every account may read what is the cluster's; the claim's controller says it in an event too.
+        if refusal and any(one.get("reason") == "WaitForFirstConsumer" for one in self._events(state.uid)):
+            found = {"volumeBindingMode": "WaitForFirstConsumer"}
         if found and found.get("volumeBindingMode") == "WaitForFirstConsumer":
             state.done, state.why = True, f"waits for its first pod (StorageClass {storage})"
 
