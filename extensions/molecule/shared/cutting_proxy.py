@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stands in front of an API server, and drops connections.
 
-    cutting_proxy.py KUBECONFIG COPY NUMBER
+    cutting_proxy.py KUBECONFIG COPY NAMESPACE
 
-COPY becomes KUBECONFIG with the proxy's address. NUMBER connections pass; from then on each is reset when its client
-has sent its first request. It ends when COPY is deleted, or after five minutes.
+COPY becomes KUBECONFIG with the proxy's address. All connections pass until there is a new Job in the namespace, which
+is the middle of a deploy; those that are open then go on. One more passes, that of whoever waits for the Job. From then
+on each is reset when its client has sent its first request. It ends when COPY is deleted, or after five minutes.
 """
 
 from __future__ import annotations
@@ -21,24 +22,30 @@ import sys
 import time
 from pathlib import Path
 
+import kubernetes
+
 SERVER = re.compile(r"server:\s*[\"']?https://([^:\s\"']+):(\d+)[\"']?")
 #: More than a TLS handshake sends, less than that and a request.
 HANDSHAKE = 900
 #: With this, closing a socket resets its connection.
 RESET = struct.pack("ii", 1, 0)
+#: Connections that pass once the Job is there.
+LAST = 1
 
 
 class Proxy:
-    """Counts connections, and knows how many may pass."""
+    """Lets connections pass, or resets them."""
 
-    def __init__(self, host: str, port: int, passing: int) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self._place = (host, port)
-        self._passing = passing
+        #: How many may still pass; None while all may.
+        self.left: int | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        self._passing -= 1
-        passes = self._passing >= 0
+        passes = self.left is None or self.left > 0
+        if self.left is not None:
+            self.left -= 1
         with contextlib.suppress(OSError):
             there, back = await asyncio.open_connection(*self._place)
             tasks = [
@@ -65,12 +72,17 @@ class Proxy:
 
 
 async def main() -> None:
-    original, copy, passing = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    original, copy, namespace = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     text = original.read_text(encoding="utf-8")
     found = SERVER.search(text)
     if not found:
         raise SystemExit(f"{original} names no server")
-    proxy = Proxy(found[1], int(found[2]), passing)
+    jobs = kubernetes.client.BatchV1Api(kubernetes.config.new_client_from_config(str(original)))
+
+    def there() -> set[str]:
+        return {one.metadata.uid for one in jobs.list_namespaced_job(namespace).items}
+
+    proxy, before = Proxy(found[1], int(found[2])), there()
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     os.umask(0o077)
@@ -79,7 +91,9 @@ async def main() -> None:
     fresh.replace(copy)
     end = time.monotonic() + 300
     while copy.exists() and time.monotonic() < end:
-        await asyncio.sleep(0.2)
+        if proxy.left is None and await asyncio.to_thread(there) - before:
+            proxy.left = LAST
+        await asyncio.sleep(0.1)
 
 
 if __name__ == "__main__":
