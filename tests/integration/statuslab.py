@@ -111,22 +111,23 @@ def run(dsn: str, statement: str, values: Any = None) -> None:
 
 
 @contextmanager
-def stores(stack: harness.Stack) -> Iterator[Stores]:
-    """Empty stores, gone afterwards."""
+def stores(stack: harness.Stack, shared: bool = False) -> Iterator[Stores]:
+    """Empty stores, gone afterwards; both in LiteLLM's database where they are shared."""
     schema = f"t{secrets.token_hex(4)}"
+    ours = stack.litellm_dsn if shared else stack.litemaas_dsn
 
     def within(dsn: str) -> str:
         return f"{dsn}{'&' if '?' in dsn else '?'}options={quote(f'-csearch_path={schema}', safe='')}"
 
-    made = Stores(schema, within(stack.litemaas_dsn), within(stack.litellm_dsn))
+    made = Stores(schema, within(ours), within(stack.litellm_dsn))
     try:
-        for dsn, tables in ((stack.litemaas_dsn, LITEMAAS), (stack.litellm_dsn, LITELLM)):
-            run(dsn, f"CREATE SCHEMA {schema}")
+        for dsn, tables in ((ours, LITEMAAS), (stack.litellm_dsn, LITELLM)):
+            run(dsn, f"CREATE SCHEMA IF NOT EXISTS {schema}")
             for table in tables:
                 run(dsn, f'CREATE TABLE {schema}."{table}" (LIKE public."{table}" INCLUDING ALL)')
         name = '"LiteLLM_ProxyModelTable"'
         run(stack.litellm_dsn, f"CREATE VIEW {schema}.{name} AS SELECT * FROM public.{name}")
         yield made
     finally:
-        for dsn in (stack.litemaas_dsn, stack.litellm_dsn):
+        for dsn in (ours, stack.litellm_dsn):
             run(dsn, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
