@@ -1,0 +1,742 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""New values for what a running deployment authenticates with: LiteLLM's master key, the databases' password.
+
+What is new is in a Secret before anything else knows it, beside the old one, and stays beside it until all that uses it
+has been rolled out. So a run that was interrupted, wherever that was, is gone on with by the next one, and nothing is
+ever known to a process alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets as randomness
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import (
+    discover,
+    facts,
+    operate,
+    rollout,
+    running,
+    secrets,
+)
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.key_check import Checker, Participant
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
+
+#: Beside the new value, while it isn't everywhere yet.
+PREVIOUS = f"{secrets.MASTER}_PREVIOUS"
+NEXT = "password_next"
+#: What a deploy rolls pods out for.
+CHECKSUM = "rhpds.litemaas/checksum"
+#: Models that are called before and after.
+SAMPLES = 3
+#: Shorter ones LiteLLM refuses, or anybody guesses.
+SHORTEST = 16
+RIGHTS = "get and patch on secrets"
+AGNOSTICV = (
+    "Left to you: litellm_master_key in AgnosticV's secrets include, and whatever else calls LiteLLM with the old key"
+)
+#: Alias of the virtual key that is tried before and after; it ends by itself.
+PROBE, PROBE_LIFE = "rhpds-litemaas-rotation", "1h"
+
+
+@dataclass
+class Result:
+    """What was done, or would be.
+
+    Attributes:
+        secret: keys of Secrets that were written, by Secret.
+        restarted: workloads that were rolled out.
+        resumed: whether an interrupted run was gone on with.
+        verified: what was seen to work, in words.
+        notes: what is left to somebody.
+    """
+
+    changed: bool = False
+    secret: dict[str, list[str]] = field(default_factory=dict)
+    restarted: list[str] = field(default_factory=list)
+    resumed: bool = False
+    verified: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Vault:
+    """Secrets of the namespace, and every value that must not be shown."""
+
+    def __init__(self, client: Rest, namespace: str) -> None:
+        self.client, self.namespace = client, namespace
+        self.values: set[str] = set()
+        self.written: dict[str, list[str]] = {}
+        self._versions: dict[str, str] = {}
+
+    def read(self, name: str) -> dict[str, str]:
+        """Raises ClusterError, where there is none."""
+        found = self.client.find(secrets.path(self.namespace, name), RIGHTS)
+        if found is None:
+            raise ClusterError(
+                f"Read Secret {name} in {self.namespace}", "there is none", "Check that namespace is LiteMaaS's"
+            )
+        self._versions[name] = found["metadata"]["resourceVersion"]
+        values = secrets.decoded(found)
+        self.hide(value for key, value in values.items() if key not in secrets.PUBLIC)
+        return values
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Remember what must not be shown."""
+        self.values.update(value for value in values if len(value) >= 8)
+
+    def write(self, name: str, values: Mapping[str, str | None], *, dry_run: bool = False) -> dict[str, str]:
+        """Keys to set, or to take away (None), if nobody wrote since; what the Secret has then. Raises ClusterError."""
+        self.hide(value for value in values.values() if value)
+        data = {key: value and base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        body = {"metadata": {"resourceVersion": self._versions[name]}, "data": data}
+        query = {"fieldManager": operate.MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        try:
+            answer = self.client.request(
+                "PATCH",
+                secrets.path(self.namespace, name),
+                body,
+                query=query,
+                content_type="application/merge-patch+json",
+                rights=RIGHTS,
+            )
+        except ClusterError as failure:
+            if failure.status == 409:
+                raise ClusterError(
+                    f"Write Secret {name} in {self.namespace}", "somebody else wrote it meanwhile", "Run again", 409
+                ) from None
+            raise
+        there = secrets.decoded(answer)
+        wrong = [key for key, value in values.items() if there.get(key) != value]
+        if wrong:
+            raise ClusterError(
+                f"Write Secret {name} in {self.namespace}",
+                f"the API server took it, and {', '.join(wrong)} is not what was sent",
+                "Look for an operator that keeps this Secret (ExternalSecret, SealedSecret), and rotate there",
+            )
+        if not dry_run:
+            self._versions[name] = answer["metadata"]["resourceVersion"]
+            self.written.setdefault(name, []).extend(key for key in values if key not in self.written.get(name, ()))
+        return there
+
+
+# What is worked out from objects; pure.
+
+
+def source(container: Mapping[str, Any], name: str) -> tuple[str, str, str]:
+    """Where a container's variable comes from: Secret, key, plain value; empty where it doesn't."""
+    for entry in container.get("env") or ():
+        if entry["name"] == name:
+            reference = (entry.get("valueFrom") or {}).get("secretKeyRef") or {}
+            return str(reference.get("name", "")), str(reference.get("key", "")), str(entry.get("value") or "")
+    for one in container.get("envFrom") or ():
+        secret = (one.get("secretRef") or {}).get("name")
+        if secret and name.startswith(one.get("prefix", "")):
+            return str(secret), name.removeprefix(one.get("prefix", "")), ""
+    return "", "", ""
+
+
+def users(workloads: Iterable[Mapping[str, Any]], secret: str, keys: Iterable[str]) -> list[Mapping[str, Any]]:
+    """Workloads whose pods are started with one of these keys of a Secret."""
+    wanted = set(keys)
+    found = []
+    for one in workloads:
+        pod = one["spec"]["template"]["spec"]
+        for container in [*(pod.get("initContainers") or ()), *pod["containers"]]:
+            names = {
+                (entry.get("valueFrom") or {}).get("secretKeyRef", {}).get("key")
+                for entry in container.get("env") or ()
+                if ((entry.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name") == secret
+            }
+            everything = any(
+                (each.get("secretRef") or {}).get("name") == secret for each in container.get("envFrom") or ()
+            )
+            if names & wanted or everything:
+                found.append(one)
+                break
+    return found
+
+
+def checksum(live: Mapping[str, Any], before: secrets.Values, after: secrets.Values, config: str) -> dict[str, str]:
+    """The annotation that a deploy would roll the pods out for, brought along; {} where nobody knows how it is made.
+
+    Args:
+        before, after: the values of all Secrets.
+        config: LiteLLM's configuration file.
+    """
+    there = ((live["spec"]["template"].get("metadata") or {}).get("annotations") or {}).get(CHECKSUM)
+    old, new = secrets.checksums(before), secrets.checksums(after)
+    text = config.strip("\n")
+    ends = [("", "")]
+    ends += [(one, one) for lead in range(3) for tail in range(3) if (one := "\n" * lead + text + "\n" * tail)]
+    ends += [(old[part], new[part]) for part in old]
+    for part in old:
+        for tail_before, tail_after in ends:
+            if there == _digest(old[part] + tail_before):
+                return {CHECKSUM: _digest(new[part] + tail_after)}
+    return {}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Rotation:
+    """What both rotations have in common."""
+
+    def __init__(self, operator: operate.Operator, place: discover.Namespace, connect_timeout: int = 10) -> None:
+        self.operator, self.place, self.connect_timeout = operator, place, connect_timeout
+        self.client, self.namespace = operator.client, operator.namespace
+        self.vault = Vault(self.client, self.namespace)
+        self.result = Result()
+        self._before: secrets.Values = {}
+
+    def _values(self) -> secrets.Values:
+        found = {}
+        for name in secrets.NAMES:
+            found[name] = secrets.decoded(self.client.find(secrets.path(self.namespace, name), RIGHTS))
+            self.vault.hide(value for key, value in found[name].items() if key not in secrets.PUBLIC)
+        return found
+
+    def _workloads(self) -> list[dict[str, Any]]:
+        """Every Deployment and StatefulSet of the namespace. Raises ClusterError."""
+        found = []
+        for kind in ("StatefulSet", "Deployment"):
+            listed = self.client.get(rollout.PATHS[kind].format(self.namespace), f"list on {kind.lower()}s.apps")
+            found += [{"kind": kind, **one} for one in listed["items"]]
+        return found
+
+    def _restart(self, live: Mapping[str, Any], before: secrets.Values, *more: operate.Change | None) -> operate.Change:
+        """Roll out what starts with other values now."""
+        config = running.of_litellm(self.client, self.namespace, live).text if _name(live) == discover.SERVICE else ""
+        carried = checksum(live, before, self._values(), config)
+        marks = {operate.RESTARTED: f"{self.client.now:%Y-%m-%dT%H:%M:%SZ}", **carried}
+        change = operate.merged(operate.set_annotations(live, marks, "restarted"), *more)
+        # A restart within one second of another is none: its time is the same. What it was for is told by the checksum.
+        return change or operate.Change(operate.workload_of(live), {}, {}, {})
+
+    def _roll_out(self, changes: Sequence[operate.Change]) -> None:
+        """Raises ClusterError, with what is to be done."""
+        try:
+            self.operator.carry_out(changes, roll_back=False)
+        except ClusterError as failure:
+            raise self._interrupted(failure.attempt, failure.words, failure.advice) from None
+        self.result.restarted += [one.name for one in changes]
+
+    def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
+        raise NotImplementedError
+
+    def _finish(self) -> Result:
+        self.result.secret = self.vault.written
+        return self.result
+
+
+class MasterKey(Rotation):
+    """LiteLLM's master key; its salt key stays what the stored models are encrypted with."""
+
+    def __init__(
+        self,
+        operator: operate.Operator,
+        place: discover.Namespace,
+        proxy: Callable[[str], LiteLLMClient],
+        *,
+        verify: bool = True,
+        connect_timeout: int = 10,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            proxy: a client of LiteLLM with a key.
+        """
+        super().__init__(operator, place, connect_timeout)
+        self.proxy, self.verify, self.sleep, self.clock = proxy, verify, sleep, clock
+        self._probe = ""
+        self._answered: list[str] = []
+
+    def run(self, given: str = "", check: bool = False) -> Result:
+        """Raises ClusterError, with the state that is left and the way on."""
+        there = self.operator.components()
+        operate.missing(["litellm"], there, self.namespace)
+        values = self.vault.read(secrets.LITELLM)
+        self.vault.hide([given])
+        old, new = self._old_and_new(values, given)
+        if old == new:
+            return self._finish()
+        self.result.changed = True
+        container = operate.main_container(there["litellm"], "litellm")
+        self._require(container, secrets.MASTER)
+        salt, wiring = self._salt(container, values, old)
+        others = self._others(there, old)
+        if not self.result.resumed and self.verify:
+            self._look_before(old, check)
+        if check:
+            self.vault.write(secrets.LITELLM, {secrets.MASTER: new}, dry_run=True)
+            self.result.restarted = [
+                discover.SERVICE,
+                *(_name(one) for one in [*self._after_litellm(there, old), *others.values()]),
+            ]
+            self.result.restarted = list(dict.fromkeys(self.result.restarted))
+            self._remind()
+            return self._finish()
+        before = self._values()
+        before[secrets.LITELLM] = {**before[secrets.LITELLM], secrets.MASTER: old}
+        try:
+            if salt:
+                # First of all: with another master key and without it, LiteLLM forgets every model.
+                self.vault.write(secrets.LITELLM, {secrets.SALT: salt})
+            if wiring is not None:
+                self._roll_out([wiring])
+            if not self.result.resumed:
+                self.vault.write(secrets.LITELLM, {secrets.MASTER: new, PREVIOUS: old})
+            live = self.operator.find(f"Deployment/{discover.SERVICE}") or there["litellm"]
+            self._roll_out([self._restart(live, before)])
+            if self.verify:
+                self._look_after(old, new)
+            self._bring_along(there, others, old, new, before)
+            self.vault.write(secrets.LITELLM, {PREVIOUS: None})
+        finally:
+            self._forget_probe(new, old)
+        self._remind()
+        return self._finish()
+
+    # ---- steps ----
+
+    def _old_and_new(self, values: Mapping[str, str], given: str) -> tuple[str, str]:
+        old = values.get(secrets.MASTER, "")
+        if not old:
+            raise ClusterError(
+                f"Rotate the master key in {self.namespace}",
+                f"Secret {secrets.LITELLM} has no {secrets.MASTER}",
+                "Check that namespace is LiteMaaS's. Nothing was changed",
+            )
+        if values.get(PREVIOUS):
+            if given and given != old:
+                raise ClusterError(
+                    f"Rotate the master key in {self.namespace}",
+                    "an earlier rotation has not come to its end, and its new key isn't the one that is given",
+                    "Run once without master_key, which ends it; then again with this one. Nothing was changed",
+                )
+            self.result.resumed = True
+            return values[PREVIOUS], old
+        if given and (len(given) < SHORTEST or not given.startswith("sk-") or not given.isprintable() or " " in given):
+            raise ClusterError(
+                f"Rotate the master key in {self.namespace}",
+                f"master_key is no key of LiteLLM's: sk-… with at least {SHORTEST} characters and no white space",
+                "Give another one, or none to have it made. Nothing was changed",
+            )
+        new = given or f"sk-{randomness.token_urlsafe(32)}"
+        self.vault.hide([new])
+        return old, new
+
+    def _require(self, container: Mapping[str, Any], name: str) -> None:
+        secret, key, _plain = source(container, name)
+        if (secret, key) != (secrets.LITELLM, name):
+            raise ClusterError(
+                f"Rotate the master key in {self.namespace}",
+                f"LiteLLM gets {name} from {f'Secret {secret}' if secret else 'its Deployment itself'}, not from Secret"
+                f" {secrets.LITELLM}",
+                "Deploy once with this collection (rhpds.litemaas.deploy_litemaas_ha), which takes that over. Nothing"
+                " was changed",
+            )
+
+    def _salt(
+        self, container: Mapping[str, Any], values: Mapping[str, str], old: str
+    ) -> tuple[str, operate.Change | None]:
+        """The salt key that is to be written, and how LiteLLM gets it; "" and None where all of it is there."""
+        secret, key, plain = source(container, secrets.SALT)
+        if plain or (secret and (secret, key) != (secrets.LITELLM, secrets.SALT)):
+            return "", None  # its own, from elsewhere: it stays
+        wired = bool(secret)
+        # Not wired, what stands in the Secret is none that anything was encrypted with.
+        salt = "" if wired and values.get(secrets.SALT) else old
+        if not wired and values.get(secrets.SALT) not in (None, old):
+            raise ClusterError(
+                f"Rotate the master key in {self.namespace}",
+                f"Secret {secrets.LITELLM} has a {secrets.SALT}, and LiteLLM runs without one: what its models are"
+                " encrypted with is the master key, and this one would lose them",
+                f"Take {secrets.SALT} out of the Secret, or set it to the current master key. Nothing was changed",
+            )
+        if wired:
+            return salt, None
+        entry = {
+            "name": secrets.SALT,
+            "valueFrom": {"secretKeyRef": {"name": secrets.LITELLM, "key": secrets.SALT}},
+        }
+        live = {"kind": "Deployment", "metadata": {"name": discover.SERVICE}}
+        pod = {"spec": {"template": {"spec": {"containers": [dict(container)]}}}}
+        return ("" if values.get(secrets.SALT) else salt), operate.set_variables(
+            {**live, **pod}, container["name"], [entry]
+        )
+
+    def _others(self, there: Mapping[str, Mapping[str, Any]], old: str) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """Other Secrets that hold the master key for the backend: Secret and key → backend."""
+        if "backend" not in there:
+            return {}
+        secret, key, plain = source(operate.main_container(there["backend"], "backend"), "LITELLM_API_KEY")
+        if (secret, key) == (secrets.LITELLM, secrets.MASTER) or plain == old:
+            return {}
+        value = self.vault.read(secret).get(key) if secret else plain
+        if value == old:
+            return {(secret, key): there["backend"]}
+        self.result.notes.append("the backend's LITELLM_API_KEY is not the master key: it was left as it is")
+        return {}
+
+    def _after_litellm(self, there: Mapping[str, Mapping[str, Any]], old: str) -> list[Mapping[str, Any]]:
+        """What starts with the master key, but for LiteLLM itself."""
+        found = users(self._workloads(), secrets.LITELLM, [secrets.MASTER])
+        if (
+            "backend" in there
+            and source(operate.main_container(there["backend"], "backend"), "LITELLM_API_KEY")[2] == old
+        ):
+            found.append(there["backend"])
+        return [one for one in found if _name(one) != discover.SERVICE]
+
+    def _bring_along(
+        self,
+        there: Mapping[str, Mapping[str, Any]],
+        others: Mapping[tuple[str, str], Mapping[str, Any]],
+        old: str,
+        new: str,
+        before: secrets.Values,
+    ) -> None:
+        for secret, key in others:
+            self.vault.read(secret)
+            self.vault.write(secret, {key: new})
+        found = {_name(one): one for one in [*self._after_litellm(there, old), *others.values()]}
+        changes = []
+        for one in found.values():
+            entry: operate.Change | None = None
+            container = operate.main_container(one, "backend")
+            if source(container, "LITELLM_API_KEY")[2] == old:
+                reference = {"secretKeyRef": {"name": secrets.LITELLM, "key": secrets.MASTER}}
+                wanted = {"name": "LITELLM_API_KEY", "value": None, "valueFrom": reference}
+                entry = operate.set_variables(one, container["name"], [wanted])
+            changes.append(self._restart(one, before, entry))
+        self._roll_out(changes)
+
+    def _remind(self) -> None:
+        self.result.notes += self._test_keys()
+        self.result.notes.append(AGNOSTICV)
+
+    def _test_keys(self) -> list[str]:
+        """The backend's own keys of models, which nothing tells how to encrypt anew."""
+        attempt = "Look for models with a key of their own"
+        try:
+            with (
+                self.place.connect("litemaas", self.connect_timeout) as connection,
+                connection.transaction(attempt, read_only=True) as cursor,
+            ):
+                if "encrypted_api_key" not in connection.columns(cursor, ["models"])["models"]:
+                    return []
+                cursor.execute("SELECT id FROM models WHERE coalesce(encrypted_api_key, '') <> '' ORDER BY id")
+                names = [row[0] for row in cursor]
+        except (ClusterError, DatabaseError) as failure:
+            return [f"whether LiteMaaS has keys of models of its own could not be read ({failure})"]
+        if not names:
+            return []
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        return [
+            f"LiteMaaS keeps encrypted keys of {shown}: test them in its model dialog, and enter those again that fail"
+        ]
+
+    # ---- the proof ----
+
+    def _look_before(self, old: str, check: bool) -> None:
+        """The proxy takes the Secret's key and has every model that is stored. Raises ClusterError."""
+        proxy = self.proxy(old)
+        attempt = f"Look at LiteLLM at {proxy.url} before its master key is rotated"
+        try:
+            lost = self._lost(proxy)
+            if not check and not lost:
+                made = proxy.post(
+                    "/key/generate",
+                    {"key_alias": f"{PROBE}-{randomness.token_hex(4)}", "duration": PROBE_LIFE, "max_budget": 1.0},
+                )
+                self._probe = str(made["key"])
+                self.vault.hide([self._probe])
+                self._answered = self._call(proxy, self._probe, None)
+        except LiteLLMError as failure:
+            self._forget_probe(old)
+            raise ClusterError(attempt, str(failure), "Put that right first. Nothing was changed") from None
+        if lost:
+            raise ClusterError(
+                attempt,
+                f"it doesn't list {len(lost)} of the models that are stored ({', '.join(lost[:5])})",
+                "They can't be decrypted now already: put that right first. Nothing was changed",
+            )
+
+    def _lost(self, proxy: LiteLLMClient) -> list[str]:
+        """Names of stored models that the proxy doesn't list. Raises LiteLLMError, ClusterError."""
+        answer = proxy.get("/model/info")
+        listed = {str((one.get("model_info") or {}).get("id")) for one in answer.get("data") or ()}
+        try:
+            with (
+                self.place.connect("litellm", self.connect_timeout) as connection,
+                connection.transaction("Read LiteLLM's models", read_only=True) as cursor,
+            ):
+                cursor.execute('SELECT model_id, model_name FROM "LiteLLM_ProxyModelTable" ORDER BY 2, 1')
+                stored = cursor.fetchall()
+        except DatabaseError as failure:
+            raise ClusterError(failure.attempt, failure.words, failure.advice) from None
+        return [name for number, name in stored if number not in listed]
+
+    def _call(self, proxy: LiteLLMClient, key: str, models: list[str] | None) -> list[str]:
+        """Models that answer, of those given or of the first few."""
+        if models is None:
+            data = proxy.get("/model/info").get("data") or ()
+            models = sorted({str(one["model_name"]) for one in data if "*" not in one["model_name"]})[:SAMPLES]
+        if not models:
+            return []
+        entry = Checker(proxy).check(Participant("probe", value=key, models=models))
+        return [one["model"] for one in entry["checks"] if one["ok"] and one["called"]]
+
+    def _look_after(self, old: str, new: str) -> None:
+        """Until the proxy has taken the new key, refuses the old one, and has its models. Raises ClusterError."""
+        proxy = self.proxy(new)
+        ends = self.clock() + self.operator.timeout
+        while True:
+            trouble = self._trouble(proxy, old, new)
+            if not trouble:
+                return
+            if self.clock() > ends:
+                raise self._interrupted(f"Look at LiteLLM at {proxy.url} with its new master key", trouble, "")
+            self.sleep(min(1.0, self.operator.poll))
+
+    def _trouble(self, proxy: LiteLLMClient, old: str, new: str) -> str:
+        """What isn't as it should be; "" where all is, and noted."""
+        try:
+            lost = self._lost(proxy)
+        except LiteLLMError as failure:
+            return str(failure)
+        if lost:
+            return f"it doesn't list {len(lost)} of the models that are stored ({', '.join(lost[:5])})"
+        try:
+            proxy.sibling(key=old).get("/v1/models")
+        except LiteLLMError as failure:
+            if failure.status not in (400, 401, 403):
+                return str(failure)
+        else:
+            return "the old master key is still taken"
+        said = ["every stored model is listed", "the old key is refused"]
+        if self._probe:
+            try:
+                proxy.sibling(key=self._probe).get("/key/info")
+            except LiteLLMError as failure:
+                return f"a virtual key from before is refused: {failure}"
+            said.append("a virtual key from before works")
+        wanted = self._answered if self._probe else None
+        answering = self._call(proxy, new, wanted)
+        silent = [one for one in wanted or () if one not in answering]
+        if silent:
+            return f"{', '.join(silent)} answered before, and doesn't now"
+        if answering:
+            said.append(f"{', '.join(answering)} answers")
+        else:
+            self.result.notes.append("no model answered a call, before or after: their upstreams were not reached")
+        self.result.verified = said
+        return ""
+
+    def _forget_probe(self, *keys: str) -> None:
+        """Delete the probe with the first master key that does it; it would end by itself."""
+        if self._probe:
+            for key in keys:
+                with suppress(LiteLLMError):
+                    self.proxy(key).post("/key/delete", {"keys": [self._probe]})
+                    return
+
+    def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
+        return operate.OperationFailed(
+            attempt,
+            f"{words.rstrip('.')}. Secret {secrets.LITELLM} has the new master key, the old one as {PREVIOUS}, and the"
+            f" salt key that the models are encrypted with",
+            (f"{advice}. " if advice else "") + "Put it right and run again: it goes on with the same new key",
+        )
+
+
+class DatabasePassword(Rotation):
+    """The password of the role that LiteLLM and the backend use, in the database and in its Secret."""
+
+    def run(self, given: str = "", check: bool = False) -> Result:
+        """Raises ClusterError, with the state that is left and the way on."""
+        values = self.vault.read(secrets.DATABASE)
+        self.vault.hide([given])
+        attempt = f"Rotate the database's password in {self.namespace}"
+        pending = values.get(NEXT, "")
+        known = values.get("password") or secrets.Address.of(values.get(secrets.URL, "")).password
+        if pending and given and given != pending:
+            raise ClusterError(
+                attempt,
+                "an earlier rotation has not come to its end, and its new password isn't the one that is given",
+                "Run once without new_password, which ends it; then again with this one. Nothing was changed",
+            )
+        if not pending and given and given == known:
+            return self._finish()
+        if given and (len(given) < SHORTEST or not given.isprintable()):
+            raise ClusterError(
+                attempt, f"new_password has less than {SHORTEST} characters, or unprintable ones", "Nothing was changed"
+            )
+        self.result.changed, self.result.resumed = True, bool(pending)
+        new = pending or given or randomness.token_urlsafe(24)
+        self.vault.hide([new])
+        started = [secrets.URL, secrets.LITELLM_URL, "username", "password"]
+        affected = sorted(users(self._workloads(), secrets.DATABASE, started), key=_turn)
+        before = self._values()
+        if check:
+            # It has to work now, or a real run would be of no use.
+            self._look(pending)
+            self.vault.write(secrets.DATABASE, {NEXT: new}, dry_run=True)
+            self.result.restarted = [_name(one) for one in affected]
+            return self._finish()
+        if not pending:
+            self._look("")
+            # Known to the Secret before the database has it: a run that ends here, or anywhere, is gone on with.
+            self.vault.write(secrets.DATABASE, {NEXT: new})
+        for which in ("litemaas", "litellm"):
+            self._alter(which, new)
+        changed = rewritten(values, new)
+        if changed:
+            self.vault.write(secrets.DATABASE, changed)
+        self._roll_out([self._restart(one, before) for one in affected])
+        # With what everybody reads now.
+        fresh = discover.Namespace(self.place.cluster, self.namespace)
+        for which in ("litemaas", "litellm"):
+            self.result.verified.append(
+                self._prove(fresh, which) or f"{which}'s database answers, and its pods are ready"
+            )
+        self.vault.read(secrets.DATABASE)
+        self.vault.write(secrets.DATABASE, {NEXT: None})
+        return self._finish()
+
+    def _look(self, pending: str) -> None:
+        """Whether both databases let us in, before anything is changed. Raises ClusterError."""
+        for which in ("litemaas", "litellm"):
+            try:
+                with self._connected(which, pending):
+                    pass
+            except (DatabaseError, ClusterError) as failure:
+                raise self._interrupted(failure.attempt, failure.words, failure.advice) from None
+
+    def _alter(self, which: str, new: str) -> None:
+        """The role's password is the new one afterwards, whatever it was. Raises ClusterError."""
+        attempt = "Set the role's new password"
+        try:
+            with self._connected(which, new) as connection, connection.transaction(attempt) as cursor:
+                cursor.execute("SELECT current_user")
+                role = cursor.fetchone()[0]
+                extensions = database.psycopg2.extensions
+                # What the server is told, and may log, is not the password.
+                verifier = extensions.encrypt_password(new, role, connection.raw)
+                cursor.execute(f"ALTER ROLE {extensions.quote_ident(role, connection.raw)} PASSWORD %s", (verifier,))
+        except (DatabaseError, ClusterError) as failure:
+            raise self._interrupted(f"{attempt} ({failure.attempt})", failure.words, failure.advice) from None
+
+    @contextmanager
+    def _connected(self, which: str, new: str = "") -> Iterator[Any]:
+        """With the Secret's password, or with the new one where that isn't the role's any more.
+
+        Raises DatabaseError, ClusterError.
+        """
+        option = f"{which}_dsn"
+        with self.place.database(which) as dsn:
+            parts = database.parts_of(dsn, option)
+            logins = [dsn, *([database.make_dsn(**{**parts, "password": new})] if new else [])]
+            while True:
+                login = logins.pop(0)
+                try:
+                    connection = database.connect(login, connect_timeout=self.connect_timeout, option=option)
+                    break
+                except DatabaseError:
+                    if not logins:
+                        raise
+            with closing(connection):
+                yield connection
+
+    def _prove(self, place: discover.Namespace, which: str) -> str:
+        """That the database takes what the Secret has now; "" where nobody can tell. Raises ClusterError.
+
+        In its own pod, where a tunnel ends, PostgreSQL's images let everybody in: what it has stored is compared there.
+        """
+        option = f"{which}_dsn"
+        try:
+            with place.database(which) as dsn:
+                parts = database.parts_of(dsn, option)
+                user, password = str(parts.get("user", "")), str(parts.get("password", ""))
+                with closing(database.connect(dsn, connect_timeout=self.connect_timeout, option=option)) as connection:
+                    wrong = database.make_dsn(**{**parts, "password": f"not {password}"})
+                    try:
+                        database.connect(wrong, connect_timeout=self.connect_timeout, option=option).close()
+                    except DatabaseError:
+                        return f"{which}'s database lets the new password in, and no other"
+                    with connection.transaction("Read the role's stored password", read_only=True) as cursor:
+                        cursor.execute("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
+                        if not cursor.fetchone()[0]:
+                            return ""
+                        cursor.execute("SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = %s", (user,))
+                        stored = cursor.fetchone()
+        except (DatabaseError, ClusterError) as failure:
+            raise self._interrupted(failure.attempt, failure.words, failure.advice) from None
+        if stored and facts.verifies(str(stored[0]), user, password) is not False:
+            return f"{which}'s database has the new password"
+        raise self._interrupted(
+            f"Check {which}'s database", f"role {user} has another password than its Secret", "Look who else sets it"
+        )
+
+    def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
+        state = (
+            f"Secret {secrets.DATABASE} has the new password as {NEXT}"
+            if secrets.DATABASE in self.vault.written or self.result.resumed
+            else "Nothing was changed"
+        )
+        way_on = "Put it right and run again: it goes on from there"
+        return operate.OperationFailed(
+            attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
+        )
+
+
+def described(what: str, done: Result, check: bool) -> str:
+    """What was done, in a line."""
+    name = what.replace("_", " ")
+    if not done.changed:
+        return f"{name}: it is the one that is given already"
+    rolled = ", ".join(done.restarted) or "nothing"
+    if check:
+        return "; ".join([f"{name} would be rotated, {rolled} rolled out", *done.notes])
+    resumed = " (an interrupted run was ended)" if done.resumed else ""
+    seen = ", ".join(done.verified)
+    return "; ".join(one for one in [f"{name} rotated{resumed}: {rolled} rolled out", seen, *done.notes] if one)
+
+
+def rewritten(values: Mapping[str, str], new: str) -> dict[str, str | None]:
+    """What of Secret litemaas-db is to be written for another password: the password, and the URLs with it. Pure."""
+    wanted: dict[str, str | None] = {}
+    if values.get("password") != new and ("password" in values or not values.get(secrets.URL)):
+        wanted["password"] = new
+    for key in (secrets.URL, secrets.LITELLM_URL):
+        address = secrets.Address.of(values.get(key, ""))
+        if address.host and address.password != new:
+            wanted[key] = replace(address, password=new).url()
+    return wanted
+
+
+def _name(live: Mapping[str, Any]) -> str:
+    return str(live["metadata"]["name"])
+
+
+def _turn(live: Mapping[str, Any]) -> tuple[int, str]:
+    """The database first, then LiteLLM, then who asks LiteLLM."""
+    order = [secrets.POSTGRES, discover.SERVICE, operate.DEPLOYMENTS["backend"]]
+    name = _name(live)
+    return (order.index(name) if name in order else len(order)), name

@@ -1,0 +1,178 @@
+#!/usr/bin/python
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: litemaas_rotate
+short_description: Give a running LiteMaaS another master key or another database password
+version_added: 1.0.0
+description:
+  - The new value is in its Secret, beside the old one, before anything else knows it, and the old one goes when
+    everything that uses it was rolled out. A run that was interrupted, wherever that was, is gone on with by the next
+    one, with the same new value.
+  - With O(what=master_key), C(LITELLM_SALT_KEY) becomes the current master key first, where LiteLLM has no salt key.
+    The parameters of its models are encrypted with that one, and would be lost otherwise. Virtual keys are hashes that
+    no master key touches. LiteLLM is rolled out, and has to list every stored model with the new key, to refuse the old
+    one, to take a virtual key from before, and to answer for a model that answered before. Then the backend and what
+    else starts with the master key follow.
+  - With O(what=database_password), the role's password is changed in the database and in Secret C(litemaas-db), and the
+    database, LiteLLM and the backend are rolled out in this order. The server is sent a verifier, never the password.
+  - LiteLLM's salt key can't be rotated, as LiteLLM has nothing that encrypts stored parameters anew.
+  - While LiteLLM is rolled out, its old pods take the old master key alone and its new ones the new one alone, so that
+    the backend's calls may fail until its own rollout. Virtual keys work throughout. Between the change of a password
+    and the end of the rollouts, pods from before keep their connections and get no new ones.
+author:
+  - rhpds.litemaas contributors (@rhpds)
+extends_documentation_fragment:
+  - rhpds.litemaas.litellm
+  - rhpds.litemaas.namespace
+  - rhpds.litemaas.operate
+  - rhpds.litemaas.attributes
+attributes:
+  diff_mode:
+    description: What changes is secret.
+    support: none
+  idempotent:
+    description:
+      - With O(new_value), running it again changes nothing. Without it, every run makes another value, unless it has an
+        interrupted one to end.
+    support: partial
+options:
+  namespace:
+    required: true
+  what:
+    description: What is rotated.
+    type: str
+    choices: [master_key, database_password]
+    required: true
+  new_value:
+    description:
+      - The new master key (V(sk-…)) or password, of 16 characters or more. Left out, it is made.
+    type: str
+  verify:
+    description:
+      - Whether the proxy is looked at before and after. Without it, models that were lost would be noticed by their
+        users. With O(what=master_key).
+      - It makes a virtual key for an hour, takes it away at the end, and calls up to three models with one token.
+    type: bool
+    default: true
+  connect_timeout:
+    description: Seconds to wait for a connection to PostgreSQL.
+    type: int
+    default: 10
+requirements:
+  - psycopg2 2.8 or later (on the host that runs the module; C(psycopg2-binary) will do)
+notes:
+  - O(litellm_master_key) is not used, as the Secret has it.
+  - Somebody has to tell AgnosticV's include of secrets, and whoever else calls LiteLLM with the master key.
+  - The account needs get and patch on Secrets, get, list and patch on Deployments and StatefulSets, what the databases
+    need (see O(namespace)), and what M(rhpds.litemaas.k8s_rollout_status) needs.
+seealso:
+  - module: rhpds.litemaas.litemaas_secrets
+"""
+
+EXAMPLES = r"""
+- name: Another master key
+  rhpds.litemaas.litemaas_rotate:
+    namespace: litellm-rhpds
+    what: master_key
+
+- name: A password that is kept elsewhere too
+  rhpds.litemaas.litemaas_rotate:
+    namespace: litellm-rhpds
+    what: database_password
+    new_value: "{{ vault_database_password }}"
+"""
+
+RETURN = r"""
+msg:
+  description: One line that says what happened, or would.
+  returned: always
+  type: str
+  sample: "master key rotated: litellm, litellm-backend rolled out; every stored model is listed"
+secrets:
+  description: By Secret, the names of the keys that were written.
+  returned: success
+  type: dict
+restarted:
+  description: Workloads that were rolled out, or would be.
+  returned: success
+  type: list
+  elements: str
+resumed:
+  description: Whether an interrupted run was gone on with.
+  returned: success
+  type: bool
+verified:
+  description: What was seen to work.
+  returned: success
+  type: list
+  elements: str
+notes:
+  description: What is left to somebody.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import operate, rotation
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import client as http
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.module import DatabaseModule
+
+#: What results consist of: a secret that happens to be one of these must not take it out of them.
+WORDS = "master_key database_password"
+
+
+def main():
+    spec = {
+        **http.argument_spec(),
+        **operate.OPTIONS,
+        "namespace": {"type": "str", "required": True},
+        "what": {"type": "str", "choices": ["master_key", "database_password"], "required": True},
+        "new_value": {"type": "str", "no_log": True},
+        "verify": {"type": "bool", "default": True},
+        "connect_timeout": {"type": "int", "default": 10},
+    }
+    module = DatabaseModule(argument_spec=spec, supports_check_mode=True)
+    module.run(lambda: work(module, module.params))
+
+
+def work(module, params):
+    operator = operate.operator_of(module.cluster(), params)
+    given = (params["new_value"] or "").strip()
+    if params["what"] == "master_key":
+        run = rotation.MasterKey(
+            operator,
+            module.place,
+            lambda key: client(module, key),
+            verify=params["verify"],
+            connect_timeout=params["connect_timeout"],
+        )
+    else:
+        run = rotation.DatabasePassword(operator, module.place, params["connect_timeout"])
+    try:
+        done = run.run(given, module.check_mode)
+    finally:
+        module.no_log_values.update(value for value in run.vault.values if value not in WORDS)
+    return {
+        "changed": done.changed,
+        "msg": rotation.described(params["what"], done, module.check_mode),
+        "secrets": done.secret,
+        "restarted": done.restarted,
+        "resumed": done.resumed,
+        "verified": done.verified,
+        "notes": done.notes,
+    }
+
+
+def client(module, key):
+    """LiteLLM, with a master key. It answers at once or not at all: who asks, asks again."""
+    url = module.setting("litellm_url")
+    return http.client_from_params({**module.params, "litellm_url": url, "litellm_master_key": key})
+
+
+if __name__ == "__main__":
+    main()
