@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -41,6 +41,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 SERVICE = "litellm"
+BACKEND = "litellm-backend"
+#: Below which the backend serves everything.
+API_PATH = "/api"
 POSTGRES = "litellm-postgres"
 DATABASE = "litemaas-db"
 MASTER = "litellm-secret"
@@ -116,6 +119,22 @@ class Namespace:
             f"no Route or Ingress leads to Service {SERVICE}{there}{why}",
             "Check namespace, and that the account may list routes.route.openshift.io and ingresses.networking.k8s.io"
             " there; or give litellm_url",
+        )
+
+    def backend_url(self) -> str:
+        """LiteMaaS's own address: of a Route or Ingress whose backend is its backend's Service."""
+        found, refused = self._addresses(BACKEND)
+        if found:
+            best = min(found)
+            return self._noted("litemaas_url", best.url, best.source)
+        attempt = f"Find the LiteMaaS backend's address in namespace {self.name}"
+        self._refuse_nowhere(attempt, "litemaas_url")
+        why = f" ({'; '.join(refused)})" if refused else ""
+        raise ClusterError(
+            attempt,
+            f"no Route or Ingress leads to Service {BACKEND}{why}",
+            "Check namespace, and that the account may list routes.route.openshift.io and ingresses.networking.k8s.io"
+            " there; or give litemaas_url",
         )
 
     def master_key(self) -> str:
@@ -215,8 +234,8 @@ class Namespace:
         host = os.environ.get(API_SERVER)
         return bool(host) and urlsplit(self._client.configuration.host).hostname in (host, "kubernetes.default.svc")
 
-    def _addresses(self) -> tuple[list[Address], list[str]]:
-        """Where LiteLLM may be called, and why there may be more."""
+    def _addresses(self, service: str = SERVICE) -> tuple[list[Address], list[str]]:
+        """Where a Service may be called, and why there may be more."""
         found: list[Address] = []
         refused: list[str] = []
         for group, kind, addresses in (
@@ -232,9 +251,11 @@ class Namespace:
                 refused.append(f"{kind} could not be read: {refusal.words}")
                 continue
             for one in (listed or {}).get("items") or ():
-                found += addresses(one)
+                found += addresses(one, service)
             if found:
                 break
+        if service == BACKEND:  # whose API is below a path, which is part of its routes
+            found = [replace(one, url=one.url.removesuffix(API_PATH), below=False) for one in found if _has_api(one)]
         usable = [one for one in found if not one.below]
         refused += [f"{one.source} leads there only below {urlsplit(one.url).path}" for one in found if one.below]
         return usable, refused
@@ -418,10 +439,14 @@ def _target_port(spec: Mapping[str, Any], pod: Mapping[str, Any], port: int) -> 
     return next((int(one["containerPort"]) for one in named if one.get("name") == target), port)
 
 
-def _of_route(route: Mapping[str, Any]) -> list[Address]:
+def _has_api(address: Address) -> bool:
+    return not address.below or address.url.endswith(API_PATH)
+
+
+def _of_route(route: Mapping[str, Any], service: str) -> list[Address]:
     spec = route.get("spec") or {}
     backends = [spec.get("to") or {}, *(spec.get("alternateBackends") or ())]
-    if not any(one.get("kind", "Service") == "Service" and one.get("name") == SERVICE for one in backends):
+    if not any(one.get("kind", "Service") == "Service" and one.get("name") == service for one in backends):
         return []
     admitted = [
         one
@@ -438,7 +463,7 @@ def _of_route(route: Mapping[str, Any]) -> list[Address]:
     return [_address(host, bool(spec.get("tls")), path, bool(path) and not rewritten, not admitted, source)]
 
 
-def _of_ingress(ingress: Mapping[str, Any]) -> list[Address]:
+def _of_ingress(ingress: Mapping[str, Any], service: str) -> list[Address]:
     spec, meta = ingress.get("spec") or {}, ingress["metadata"]
     balancers = ((ingress.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     tls = spec.get("tls") or ()
@@ -447,7 +472,7 @@ def _of_ingress(ingress: Mapping[str, Any]) -> list[Address]:
     found = []
     for rule in ({"http": everything}, *(spec.get("rules") or ())):
         for one in (rule.get("http") or {}).get("paths") or ():
-            if ((one.get("backend") or {}).get("service") or {}).get("name") != SERVICE:
+            if ((one.get("backend") or {}).get("service") or {}).get("name") != service:
                 continue
             secure = any(not entry.get("hosts") or rule.get("host") in entry["hosts"] for entry in tls)
             host = rule.get("host") or _balancer(balancers, secure)
