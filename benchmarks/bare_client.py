@@ -1,9 +1,9 @@
 # Copyright: Contributors to the rhpds.litemaas project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bare client: one POST a body and nothing else, over eight kept-alive connections. What ours is measured against.
+"""The bare client: one POST a body and nothing else, over kept-alive connections. What ours is measured against.
 
-    python benchmarks/bare_client.py < {"url", "key", "path", "bodies"}
+    python benchmarks/bare_client.py < {"url", "key", "path", "bodies", "connections": 8}
 
 Prints how long the calls alone took, and how many were answered with 200.
 """
@@ -35,7 +35,7 @@ def main() -> None:
         answer.json()
         return int(answer.status_code)
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
+    with ThreadPoolExecutor(work.get("connections", CONNECTIONS)) as pool:
         started = time.perf_counter()
         statuses = list(pool.map(call, work["bodies"]))
         seconds = time.perf_counter() - started

@@ -97,12 +97,13 @@ class Lab:
         """Run one of our own scripts with JSON in and out."""
         return self._python(script, json.dumps(work), self.environment())
 
-    def bare(self, path: str, bodies: list[dict[str, Any]]) -> Run:
+    def bare(self, path: str, bodies: list[dict[str, Any]], connections: int = 8) -> Run:
         """Post every body with the bare client: a process, timed from start to end, as ours is.
 
         ``result["seconds"]`` is the time of its calls alone.
         """
         work = {"url": self.url, "key": self.variables["LITELLM_MASTER_KEY"], "path": path, "bodies": bodies}
+        work["connections"] = connections
         run = self.helper("bare_client.py", work)
         if run.result["accepted"] != len(bodies):
             raise BenchError(f"the bare client: {run.result['accepted']} of {len(bodies)} calls were accepted")
