@@ -252,6 +252,7 @@ def main():
 def work(module, params):
     cluster, namespace, dest = Cluster.from_params(params), params["namespace"], params["dest"]
     try:
+        dump.check_folder(dest)
         dumps = wanted(params, cluster)
         what = f"{len(dumps)} database{'s' if len(dumps) > 1 else ''} of {dump.shown(dumps)}"
         keys, password, salt_key = secrets_of(module, params, cluster)

@@ -100,6 +100,12 @@ def test_a_deployment_and_what_moves_in_it(lab: Deployment) -> None:
     data = (lab.runner.folder / "provision-user-data.yaml").read_text()
     assert values["LITELLM_MASTER_KEY"] in data and "litellm_api_endpoint" in data
 
+    lab.moved()
+    for check in (True, False):
+        unwritable = lab.deploy(check=check, litellm_tag="main-v1.85.0-stable", backup_dir="/nowhere/at/all")
+        assert unwritable.rc and "Write to /nowhere/at/all: there is no /nowhere/at" in unwritable.output
+    assert not lab.moved()
+
     ok(lab.deploy(version="0.5.0"))
     assert lab.moved() == {"Deployment/litellm-backend", "Deployment/litellm-frontend"}
     lab.place.patch("Deployment", "litellm", {"spec": {"replicas": 4}}, manager="kubectl")

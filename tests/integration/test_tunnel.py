@@ -10,6 +10,8 @@ import contextlib
 import copy
 import io
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -223,3 +225,24 @@ def test_a_wrong_password_and_a_deaf_port(
     with pytest.raises(ClusterError, match=f"Forward port 5432 of pod {namespace.name}/{POSTGRES}-0") as failure:
         place.connect("litellm", 10).__enter__()
     assert "error forwarding port 5432" in str(failure.value), failure.value
+
+
+def test_a_process_that_is_killed_leaves_no_folder_behind() -> None:
+    """It can't clean up; its tunnel does."""
+    program = (
+        "import sys\n"
+        f"from {tunnel.__name__} import PodPort\n"
+        "with PodPort(None, 'ns', 'pod').opened() as folder:\n"
+        "    print(folder, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert list(folder.iterdir())
+        process.kill()
+    eventually(lambda: not folder.exists())

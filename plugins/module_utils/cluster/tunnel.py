@@ -19,6 +19,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import tempfile
@@ -82,6 +83,8 @@ class PodPort:
                     threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
                     theirs.recv(1)  # nothing ever comes, but the end
                 finally:
+                    # Our parent ends us before it comes here, and cleans up itself, unless it was killed.
+                    shutil.rmtree(folder, ignore_errors=True)
                     os._exit(0)
             theirs.close()
             self._line, self._told = ours, b""

@@ -475,6 +475,21 @@ def planned(dest: str, name: str, databases: Sequence[str], now: datetime | None
     return f"{now:%Y-%m-%dT%H:%M:%SZ}", [*files, folder / f"{start}.json"]
 
 
+def check_folder(dest: str) -> None:
+    """Whether a backup can be put there, as far as that can be told without writing. Raises DumpError."""
+    folder = Path(dest).expanduser()
+    place = folder if folder.exists() else folder.parent
+    words = ""
+    if not place.exists():
+        words = f"there is no {place}"
+    elif not place.is_dir():
+        words = f"{place} is no folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        words = f"{place} is not this user's to write to"
+    if words:
+        raise DumpError(f"Write to {folder}", words, "Check dest: a folder that this user may write to")
+
+
 def _file_name(database: str) -> str:
     """A name as it is where that can be, and another one for every other database."""
     return re.sub(r"[^A-Za-z0-9_.-]", lambda match: f"%{ord(match[0]):02x}", database)

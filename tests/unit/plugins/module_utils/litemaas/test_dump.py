@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_nobody_there() -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (b"", "before pg_dump did"),
+        (b"", "before the command did"),
         (b'{"status":"Failure","message":"exit status 1"}', "exit status 1"),
         (b"not json", "not json"),
     ],
@@ -121,3 +122,18 @@ def test_a_record_of_somebody_else_is_not_lost() -> None:
     server: Any = Busy()
     dump.record(server, "ns", dump.Backup("2026-01-03T00:00:00Z", "here", [], manifest="/b/third.json"))
     assert server.data.keys() == {"first", "second", "third"}
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump.check_folder(str(tmp_path))
+    dump.check_folder(str(tmp_path / "made-by-the-dump"))
+    (tmp_path / "file").touch()
+    for dest, words in (("file", "file is no folder"), ("no/such", "there is no"), ("file/in", "file is no folder")):
+        with pytest.raises(dump.DumpError, match=words):
+            dump.check_folder(str(tmp_path / dest))
+    monkeypatch.setattr(dump.os, "access", lambda _place, _mode: False)
+    with pytest.raises(dump.DumpError, match="is not this user's to write to"):
+        dump.check_folder(str(tmp_path))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file"]
