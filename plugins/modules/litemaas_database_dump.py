@@ -105,14 +105,14 @@ options:
   litellm_master_key:
     description:
       - LiteLLM's master key. Without it, and with O(namespace), that of Secret C(litellm-secret), where it is needed.
-      - Falls back to the environment variable E(LITELLM_MASTER_KEY).
+      - Without either, the variable of the environment E(LITELLM_MASTER_KEY).
     type: str
   litellm_salt_key:
     description:
       - LiteLLM's salt key, where it has one, which credentials of models are encrypted with. Looked up as the master
         key is.
       - The manifest keeps a fingerprint of it, by which a restore knows whether the credentials will be readable.
-      - Falls back to the environment variable E(LITELLM_SALT_KEY).
+      - Without either, the variable of the environment E(LITELLM_SALT_KEY).
     type: str
 requirements:
   - pg_dump and psql (in the pod's container), or pg_dump (with O(dsn), on the host that runs the module, not older than
@@ -208,9 +208,10 @@ backup:
       type: str
 """
 
+import os
 from dataclasses import asdict
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError, leave
@@ -236,10 +237,7 @@ def main():
             "vault_password_file": {"type": "path", "no_log": False},
             "vault_password_secret": {"type": "str", "no_log": False},
             "vault_password_key": {"type": "str", "default": "password", "no_log": False},
-            **{
-                name: {"type": "str", "no_log": True, "fallback": (env_fallback, [name.upper()])}
-                for name in ("litellm_master_key", "litellm_salt_key")
-            },
+            **{name: {"type": "str", "no_log": True} for name in ("litellm_master_key", "litellm_salt_key")},
         },
         required_one_of=[("dsn", "dsns", "namespace")],
         mutually_exclusive=[("vault_password_file", "vault_password_secret"), ("dsn", "dsns"), ("databases", "dsns")],
@@ -300,7 +298,10 @@ def wanted(params, cluster):
 
 def secrets_of(module, params, cluster):
     """The keys by name, the vault's password, and the salt key; what isn't known is empty."""
-    keys = {name: params[f"litellm_{name}"] for name in ("master_key", "salt_key") if params[f"litellm_{name}"]}
+    given = {name: params[f"litellm_{name}"] for name in ("master_key", "salt_key")}
+    if not params["namespace"]:  # whose own keys are what counts
+        given = {name: value or os.environ.get(f"LITELLM_{name.upper()}") for name, value in given.items()}
+    keys = {name: value.strip() for name, value in given.items() if value}
     password, place = "", None
     if params["vault_password_file"]:
         password = sealed.password_of(params["vault_password_file"])

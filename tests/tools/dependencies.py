@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find the collections that this one uses, or fetch them, and put them where a check looks.
 
-In this order: one that is installed on this machine, in a version that ``requirements.yml`` allows; what ansible-galaxy
+They are those of ``requirements.yml``, and of ``tests/requirements/collections.yml``, which only some things need.
+
+In this order: one that is installed on this machine, in a version that is allowed; what ansible-galaxy
 finds on the Galaxy server that it is set up with; the pinned ``ansible`` wheel of the Python package index, which holds
 them all. What was fetched lies in the cache outside the checkout, once for all checkouts.
 
@@ -30,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import venvs
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.yml"
+OPTIONAL = Path(__file__).resolve().parents[1] / "requirements" / "collections.yml"
 WHEEL = "ansible==12.3.0"
 PLACES = ("~/.ansible/collections", "/usr/share/ansible/collections")
 MARKER = ".complete"
@@ -44,8 +47,8 @@ class Missing(Exception):
 
 
 def wanted() -> dict[str, tuple[int, ...]]:
-    """The collections in requirements.yml, each with the oldest version that will do."""
-    found = ENTRY.findall(REQUIREMENTS.read_text(encoding="utf-8"))
+    """The collections in both files, each with the oldest version that will do."""
+    found = [entry for file in (REQUIREMENTS, OPTIONAL) for entry in ENTRY.findall(file.read_text(encoding="utf-8"))]
     return {name: numbers(version) for name, version in found}
 
 

@@ -46,6 +46,8 @@ ENVIRONMENTS = {
     "lint": Environment(("lint.txt",), ("3.11", "3.12", "3.13")),
     # what people run (.venv), integration tests, molecule, sanity, and the units on ansible-core 2.19
     "main": Environment(("integration.txt", "molecule.txt"), ("3.11", "3.12", "3.13")),
+    # boto3 and a stand-in for S3, for the tests of backups there
+    "s3": Environment(("s3.txt",), ("3.11", "3.12", "3.13")),
     "unit-2.16": Environment(("ansible-2.16.txt", "unit.txt"), ("3.11", "3.12", "3.10")),
     "unit-newest": Environment(("ansible-newest.txt", "unit.txt"), ("3.14", "3.13", "3.12")),
 }

@@ -34,6 +34,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RHPDS_LITEMAAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dependencies, "PLACES", (str(tmp_path / "system"),))
     monkeypatch.setattr(dependencies.venvs, "ensure", lambda _name: tmp_path / "venv")
+    optional = tmp_path / "collections.yml"
+    optional.touch()
+    monkeypatch.setattr(dependencies, "OPTIONAL", optional)
     return tmp_path / "cache"
 
 
@@ -42,7 +45,10 @@ def test_the_requirements_are_those_of_the_collection() -> None:
     galaxy = yaml.safe_load((root / "galaxy.yml").read_text(encoding="utf-8"))["dependencies"]
     asked = yaml.safe_load(dependencies.REQUIREMENTS.read_text(encoding="utf-8"))["collections"]
     assert galaxy == {one["name"]: one["version"] for one in asked}
-    assert {name: ">=" + ".".join(map(str, version)) for name, version in dependencies.wanted().items()} == galaxy
+    optional = yaml.safe_load(dependencies.OPTIONAL.read_text(encoding="utf-8"))["collections"]
+    found = {name: ">=" + ".".join(map(str, version)) for name, version in dependencies.wanted().items()}
+    assert found == {**galaxy, **{one["name"]: one["version"] for one in optional}}
+    assert not galaxy.keys() & {one["name"] for one in optional}
 
 
 def test_an_installed_one_is_used_where_it_is_new_enough(cache: Path, tmp_path: Path) -> None:
