@@ -49,8 +49,8 @@ options:
     default: []
   max_percent:
     description:
-      - Share of the archive, in percent, that one run may remove. Up to five rows are always allowed. With more, nothing
-        is removed and the run fails.
+      - Share of the archive, in percent, that one run may remove. Up to five rows are always allowed. With more,
+        nothing is removed and the run fails.
     type: int
     default: 20
   allow_mass_cleanup:

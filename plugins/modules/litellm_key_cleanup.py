@@ -11,9 +11,9 @@ short_description: Delete virtual keys that nobody needs any more, in LiteLLM an
 version_added: 1.0.0
 description:
   - Deletes keys by policy, such as those that have been expired for a day, and revokes their rows in LiteMaaS.
-  - A row of LiteMaaS is revoked only when LiteLLM, read again, really has its key no more. No key is ever deleted because
-    LiteMaaS doesn't know it.
-  - Check mode is the dry run. It says how many keys would go, which and why, and which ones are kept by which protection.
+  - A row of LiteMaaS is revoked only when LiteLLM, read again, really has its key no more. No key is ever deleted
+    because LiteMaaS doesn't know it.
+  - Check mode is the dry run. It says how many keys would go, which and why, and which ones a protection keeps.
   - Keys are deleted through LiteLLM's API, in batches, so that its replicas hear of it and its archive of deleted keys
     has them. Each batch is read and judged again right before, so that a key that was extended meanwhile stays.
   - A run that is killed does no harm. The next one goes on where it ended, and revokes the rows that it left.
@@ -106,9 +106,8 @@ options:
     type: int
     default: 4
 notes:
-  - With O(namespace), or with O(litellm_dsn), keys are read in LiteLLM's table, which takes a second for 100,000 of them.
-    Without, it takes a request for each hundred. Either way a list that is empty, partial or another proxy's is not acted
-    on.
+  - With O(namespace), or with O(litellm_dsn), keys are read in LiteLLM's table, 100,000 of them in seconds. Without, it
+    takes a request for each hundred. Either way a list that is empty, partial or another proxy's is not acted on.
   - The archive of deleted keys grows with each key. M(rhpds.litemaas.litellm_key_archive) prunes it.
   - Without LiteMaaS's database its rows stay as they are, which RV(msg) says. A later run with the policy
     V(orphaned_rows) revokes them.

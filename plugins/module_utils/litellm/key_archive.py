@@ -8,8 +8,8 @@ LiteLLM has no API for it and never prunes it: every deleted key stays there as 
 
 What litellm_virtual_key needs, see ``resources.virtual_key.acting``: before it makes a value it asks the archive for
 that value, of the alias' first generation, then of the second, until one is free. So of an alias every generation has
-to stay, not only the highest: behind a gap the search would end, and hand out a value that somebody has had before. Values
-are only ever derived for keys with our mark, so these are the rows that stay, unless their lab is named.
+to stay, not only the highest: behind a gap the search would end, and hand out a value that somebody has had before.
+Values are only ever derived for keys with our mark, so these are the rows that stay, unless their lab is named.
 """
 
 from __future__ import annotations

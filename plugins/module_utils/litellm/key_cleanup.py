@@ -755,9 +755,9 @@ class Cleanup:
         for one in self._doomed:
             for _row in one.rows:
                 found.add(one.reason, one.key.shown)
-        for _row, alias in self._orphans:
-            found.add(ORPHANED_ROWS, alias)
-        for _row, alias, reason, gone in self._noted:
+        for orphan in self._orphans:
+            found.add(ORPHANED_ROWS, orphan[1])
+        for _id, alias, reason, gone in self._noted:
             if gone:
                 found.add(reason, alias)
         return found
