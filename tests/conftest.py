@@ -22,6 +22,7 @@ os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(collection_tree.ensure()))
 importlib.invalidate_caches()
 
 NOT_RUN = "NOT RUN: needs a cluster, which ALLOW_MISSING=cluster goes without"
+NO_BROWSER = "NOT RUN: needs a Chromium, which ALLOW_MISSING=browser goes without"
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +46,26 @@ def kubeconfig(stack_variables: dict[str, str]) -> str:
     return stack_variables["KUBECONFIG"]
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Chromium, installed where the machine has none; tests fail without one, unless ALLOW_MISSING names browser."""
+    sys.path.insert(0, str(Path(__file__).parent / "stack"))
+    import chromium as provided
+    from progress import StackError
+
+    try:
+        return str(provided.provide(tmp_path_factory.mktemp("browser") / "install.log"))
+    except StackError as error:
+        if "browser" in os.environ.get("ALLOW_MISSING", ""):
+            pytest.skip(NO_BROWSER)
+        pytest.fail(f"{error}; {error.hint}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was not run for want of a cluster, whatever else is shown of skipped tests."""
-    lacking = [one for one in terminalreporter.stats.get("skipped", []) if NOT_RUN in str(one.longrepr)]
-    if lacking:
-        terminalreporter.write_line(f"{NOT_RUN}: {len(lacking)} tests", red=True)
-        for one in lacking:
-            terminalreporter.write_line(f"  {one.nodeid}")
+    """Name what was not run for want of a cluster or a browser, whatever else is shown of skipped tests."""
+    for reason in (NOT_RUN, NO_BROWSER):
+        lacking = [one for one in terminalreporter.stats.get("skipped", []) if reason in str(one.longrepr)]
+        if lacking:
+            terminalreporter.write_line(f"{reason}: {len(lacking)} tests", red=True)
+            for one in lacking:
+                terminalreporter.write_line(f"  {one.nodeid}")

@@ -69,7 +69,7 @@ class Page:
 
     def until(self, script: str) -> None:
         """Wait for an expression to come true."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + SECONDS / 3
         while not self.run(script):
             assert time.monotonic() < deadline, f"did not come true: {script}"
             time.sleep(0.02)

@@ -31,7 +31,7 @@ class Settings:
     cache: Path
     wheels_only: bool
     keep_data: bool
-    #: What the stack may go without where it can't be had: "cluster"
+    #: What stack and tests may go without where it can't be had: "cluster", "browser"
     allow_missing: frozenset[str]
 
     @classmethod
@@ -49,10 +49,10 @@ class Settings:
                 f"STACK_REPLICAS={replicas} is not a number from 1 to 4", hint="leave it out for one proxy"
             )
         allowed = frozenset((env.get("ALLOW_MISSING") or "").replace(",", " ").split())
-        if allowed - {"cluster"}:
+        if allowed - {"cluster", "browser"}:
             raise StackError(
                 f"ALLOW_MISSING={env['ALLOW_MISSING']} names what the stack can't go without",
-                hint="cluster is all that it can be",
+                hint="cluster and browser are all that it can be",
             )
         return cls(
             version=version,

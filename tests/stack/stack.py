@@ -126,7 +126,8 @@ def why_not(settings: Settings, running: Running) -> str:
         return f"LiteLLM {running.record['version']} is running, {settings.version} was asked for"
     if running.record["replicas"] < settings.replicas:
         return f"{running.record['replicas']} replica(s) running, {settings.replicas} asked for"
-    if running.record.get("phase") == "ready" and not running.record.get("cluster") and not settings.allow_missing:
+    lacks_cluster = running.record.get("phase") == "ready" and not running.record.get("cluster")
+    if lacks_cluster and "cluster" not in settings.allow_missing:
         return "it has no cluster"
     return ", ".join(running.troubles())
 

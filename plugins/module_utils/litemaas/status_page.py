@@ -360,7 +360,7 @@ def _redis(part: Part) -> str:
         ("Clients", number(part["clients"])),
         ("Up for", f"{part['uptime_seconds'] // 3600} h"),
     ]
-    return _table("Redis", ("What", "Value"), rows)
+    return _table("What Redis says", ("What", "Value"), rows)
 
 
 DRIFT = {
