@@ -19,7 +19,7 @@ from typing import Any
 import kubernetes
 import yaml
 
-from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration import harness, kube
 
 POSTGRES = "litellm-postgres"
 #: Everything that is needed to find proxy, keys and databases, as rules of a Role.
@@ -44,14 +44,16 @@ class Namespace:
         self.core = kubernetes.client.CoreV1Api(self.client)
         self.dynamic = kubernetes.dynamic.DynamicClient(self.client)
 
+        self._made = kube.Kube(stack).namespace(name)
+
     def __enter__(self) -> Namespace:
-        self.core.create_namespace({"metadata": {"name": self.name}})
+        self._made.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.core.delete_namespace(self.name, grace_period_seconds=0)
+        self._made.__exit__(kind, error, trace)
 
     def create(self, version: str, kind: str, name: str, **fields: Any) -> Any:
         """An object; ``annotations`` and ``labels`` go into its metadata."""

@@ -67,9 +67,9 @@ class Kube:
         return answer.json()
 
     @contextmanager
-    def namespace(self, **annotations: str) -> Iterator[Namespace]:
-        """A namespace, gone afterwards."""
-        name = f"t{secrets.token_hex(4)}"
+    def namespace(self, name: str = "", **annotations: str) -> Iterator[Namespace]:
+        """A namespace of a name that nobody else has, or of this one; gone afterwards."""
+        name = name or f"t{secrets.token_hex(4)}"
         self.call("POST", "api/v1/namespaces", {"metadata": {"name": name, "annotations": annotations}})
         try:
             yield Namespace(self, name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, Rest
-from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration import harness, kube
 from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import examples
 
 KSERVE = "/apis/serving.kserve.io/v1beta1/namespaces"
@@ -25,11 +25,9 @@ def rest(stack: harness.Stack) -> Rest:
 
 
 @pytest.fixture
-def namespace(rest: Rest, prefix: str) -> Iterator[str]:
-    name = f"{prefix}llm"
-    rest.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    yield name
-    rest.request("DELETE", f"/api/v1/namespaces/{name}")
+def namespace(stack: harness.Stack, prefix: str) -> Iterator[str]:
+    with kube.Kube(stack).namespace(f"{prefix}llm") as place:
+        yield place.name
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, Rest
-from ansible_collections.rhpds.litemaas.tests.integration import harness
+from ansible_collections.rhpds.litemaas.tests.integration import harness, kube
 
 AI, CLAUDE = "/etc/vertex-credentials/key.json", "/etc/vertex-claude-credentials/key.json"
 APPLY = "application/apply-patch+yaml"
@@ -123,11 +123,7 @@ def examples(module: str, **replaced: str) -> str:
 def opened(runner: harness.Runner, prefix: str, folder: Path) -> Iterator[Lab]:
     """A lab, and its namespace deleted afterwards."""
     rest = Cluster(kubeconfig=runner.stack.variables["KUBECONFIG"]).rest()
-    namespace = f"{prefix}vertex"
-    rest.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-    try:
-        found = Lab(runner, rest, namespace, folder)
+    with kube.Kube(runner.stack).namespace(f"{prefix}vertex") as place:
+        found = Lab(runner, rest, place.name, folder)
         found.apply("first")
         yield found
-    finally:
-        rest.request("DELETE", f"/api/v1/namespaces/{namespace}")
