@@ -74,8 +74,8 @@ def database(admin_dsn: str, name: str | None = None) -> Iterator[str]:
         connection.close()
 
 
-def migrate(litellm: provision.LiteLLM, dsn: str, folder: Path) -> None:
-    """LiteLLM's tables and views, from the SQL that it ships."""
+def migrate(litellm: provision.LiteLLM, dsn: str, folder: Path, *, views: bool = True) -> None:
+    """LiteLLM's tables and views, from the SQL that it ships. Only its reports of spend need the views."""
     connection = harness.connect(dsn)
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -86,7 +86,8 @@ def migrate(litellm: provision.LiteLLM, dsn: str, folder: Path) -> None:
             if any(line.strip() and not line.strip().startswith("--") for line in text.splitlines()):
                 cursor.execute(text)
     connection.close()
-    stack_proxy.create_views(litellm, folder, dsn, folder / "views.log")
+    if views:
+        stack_proxy.create_views(litellm, folder, dsn, folder / "views.log")
 
 
 class Replica(stack_proxy.Proxy):

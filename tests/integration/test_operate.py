@@ -36,9 +36,10 @@ def lab(stack: harness.Stack, place: Namespace, redis_port: int) -> operatelab.L
     """All three parts as a deploy has applied them, PostgreSQL and Redis."""
     lab = operatelab.Lab(place)
     lab.config()
-    lab.secrets(stack.litemaas_dsn, stack.litellm_dsn, LITELLM_MASTER_KEY=MASTER)
+    shared = stack.variables["LITEMAAS_SHARED_DSN"]
+    lab.secrets(shared, shared, LITELLM_MASTER_KEY=MASTER)
     place.secret("litellm-redis", password=PASSWORD)
-    lab.postgres(stack.litemaas_dsn)
+    lab.postgres(shared)
     lab.redis(f"127.0.0.1:{redis_port}")
     lab.deploy(*(lab.definition(name) for name in PARTS.values()))
     lab.ready("litellm-postgres", "litellm-redis", *PARTS.values())
@@ -92,20 +93,20 @@ def refused(call: Callable[[], Any]) -> str:
 def test_scaling_is_kept_by_a_deploy_and_changes_nothing_twice(
     lab: operatelab.Lab, run_playbook: Callable[..., harness.PlaybookResult]
 ) -> None:
-    values = {"namespace": lab.place.name, "litellm": 2, "backend": 2}
+    values = {"namespace": lab.place.name, "litellm": 2, "frontend": 2}
     planned = run_playbook("rhpds.litemaas.scale", values, check=True)
-    assert planned.returncode == 0 and planned.changed == 1, planned.output
+    assert planned.rc == 0 and planned.changed == 1, planned.output
     assert "would change litellm: replicas 1 -> 2" in planned.output and lab.replicas("litellm") == 1
     done = run_playbook("rhpds.litemaas.scale", values)
-    assert done.returncode == 0 and done.changed == 1, done.output
+    assert done.rc == 0 and done.changed == 1, done.output
     # The sum is made of what is deployed, and of what PostgreSQL itself says.
     assert "LiteLLM (2 + 1 while it is rolled out) x 1 workers x 10 connections = 30" in done.output
-    assert "backend (2 + 1) x 20 = 60" in done.output and "max_connections is 100" in done.output
-    assert (lab.replicas("litellm"), lab.replicas("litellm-backend"), lab.replicas("litellm-frontend")) == (2, 2, 1)
+    assert "backend (1 + 1) x 20 = 40" in done.output and "max_connections is 100" in done.output
+    assert (lab.replicas("litellm"), lab.replicas("litellm-backend"), lab.replicas("litellm-frontend")) == (2, 1, 2)
     again = run_playbook("rhpds.litemaas.scale", values)
-    assert again.returncode == 0 and again.changed == 0 and "as wanted already" in again.output
+    assert again.rc == 0 and again.changed == 0 and "as wanted already" in again.output
     lab.deploy(*(lab.definition(name) for name in PARTS.values()))
-    assert (lab.replicas("litellm"), lab.replicas("litellm-backend")) == (2, 2)
+    assert (lab.replicas("litellm"), lab.replicas("litellm-frontend")) == (2, 2)
 
 
 def test_scaling_is_refused_where_it_would_break_something(lab: operatelab.Lab, tools: Tools, place: Namespace) -> None:
@@ -142,10 +143,10 @@ def test_pods_without_room_are_given_back(lab: operatelab.Lab, tools: Tools) -> 
     body = {"metadata": {"name": "room"}, "spec": {"hard": {"pods": "6"}}}
     lab.place.kube.call("POST", quota, body)
     eventually(lambda: (lab.place.kube.call("GET", f"{quota}/room").get("status") or {}).get("used"))
-    said = refused(lambda: tools.scale({"litellm": 2, "backend": 2}, timeout=20))
+    said = refused(lambda: tools.scale({"litellm": 2, "frontend": 2}, timeout=20))
     assert "exceeded quota: room" in said
-    assert "Put back, and ready: litellm-backend: replicas 2 -> 1; litellm: replicas 2 -> 1" in said
-    assert (lab.replicas("litellm"), lab.replicas("litellm-backend")) == (1, 1)
+    assert "Put back, and ready: litellm-frontend: replicas 2 -> 1; litellm: replicas 2 -> 1" in said
+    assert (lab.replicas("litellm"), lab.replicas("litellm-frontend")) == (1, 1)
     assert "What was applied stays" not in said
 
 
@@ -157,7 +158,7 @@ def test_a_restart_goes_part_by_part_and_a_deploy_keeps_it(
     assert "would restart litellm-backend, litellm, litellm-frontend" in planned.output, planned.output
     assert {name: lab.revision(name) for name in PARTS.values()} == before
     done = run_playbook("rhpds.litemaas.restart", {"namespace": lab.place.name, "components": "backend,litellm"})
-    assert done.returncode == 0 and "restarted: litellm-backend 1/1 ready" in done.output, done.output
+    assert done.rc == 0 and "restarted: litellm-backend 1/1 ready" in done.output, done.output
     after = {name: lab.revision(name) for name in PARTS.values()}
     assert [after[name] != before[name] for name in PARTS.values()] == [True, True, False]
     lab.deploy(*(lab.definition(name) for name in PARTS.values()))
@@ -183,10 +184,10 @@ def test_an_upgrade_touches_images_alone_and_changes_nothing_twice(
         "dest": str(tmp_path / "b"),
     }
     planned = run_playbook("rhpds.litemaas.upgrade", values, check=True)
-    assert planned.returncode == 0 and planned.changed == 1, planned.output
+    assert planned.rc == 0 and planned.changed == 1, planned.output
     assert lab.images("litellm") == {"litellm": lab.image("litellm")} and not (tmp_path / "b").exists()
     done = run_playbook("rhpds.litemaas.upgrade", values)
-    assert done.returncode == 0 and done.changed == 1, done.output
+    assert done.rc == 0 and done.changed == 1, done.output
     assert lab.images("litellm") == {"litellm": "quay.io/example/litellm:main-v1.85.0-stable"}
     assert lab.images("litellm-backend") == {"backend": "quay.io/example/litellm-backend:0.5.0"}
     # The init container of the portal's own repository has its tag; another one stays.
@@ -206,7 +207,7 @@ def test_an_upgrade_touches_images_alone_and_changes_nothing_twice(
     )
     assert lab.place.get("Pod", upgrade.PULL_CHECK) is None
     again = run_playbook("rhpds.litemaas.upgrade", values)
-    assert again.returncode == 0 and again.changed == 0 and "as wanted already" in again.output, again.output
+    assert again.rc == 0 and again.changed == 0 and "as wanted already" in again.output, again.output
     assert len(list((tmp_path / "b").glob("*.json"))) == 1
     # A deploy with the same tags finds nothing to do, and nothing else was touched.
     revisions = {name: lab.revision(name) for name in PARTS.values()}
@@ -311,9 +312,7 @@ def test_flushing_empties_litellms_own_redis_alone(
 
 def test_salt_key_is_not_rotated(run_playbook: Callable[..., harness.PlaybookResult]) -> None:
     done = run_playbook("rhpds.litemaas.rotate_salt_key")
-    assert (
-        done.returncode == 2 and "LITELLM_SALT_KEY can't be rotated" in done.output and "manage_models" in done.output
-    )
+    assert done.rc == 2 and "LITELLM_SALT_KEY can't be rotated" in done.output and "manage_models" in done.output
 
 
 def test_a_namespace_without_litemaas_is_told(place: Namespace, run_module: Any) -> None:
