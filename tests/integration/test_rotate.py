@@ -1,0 +1,356 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another master key on a real proxy, another password on a real PostgreSQL, and runs that end half-way."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, rotation
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import secrets as stored
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
+from ansible_collections.rhpds.litemaas.tests.integration import harness, operatelab, proxies
+from ansible_collections.rhpds.litemaas.tests.integration.kube import Namespace, eventually
+
+PARTS = ("litellm", "litellm-backend")
+
+
+def superuser(stack: harness.Stack) -> str:
+    """The DSN of PostgreSQL's own superuser."""
+    folder = Path(os.environ.get("STACK_DIR") or harness.CHECKOUT / ".stack")
+    password = json.loads((folder / "secrets.json").read_text(encoding="utf-8"))["secrets"]["password_postgres"]
+    parts = urllib.parse.urlsplit(stack.litellm_dsn)
+    return f"postgresql://postgres:{password}@{parts.hostname}:{parts.port}/postgres"
+
+
+@pytest.fixture
+def database(stack: harness.Stack) -> Iterator[str]:
+    """A role whose password may change, and its database."""
+    with operatelab.role(superuser(stack), f"t{secrets.token_hex(4)}", "first-password-of-a-test") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def lab(place: Namespace, database: str) -> operatelab.Lab:
+    """LiteLLM, the backend and PostgreSQL, on that database, as a deploy has made them: with its checksums."""
+    lab = operatelab.Lab(place)
+    lab.config()
+    lab.secrets(database, database, LITELLM_MASTER_KEY="sk-old-master-key-of-a-test", LITELLM_SALT_KEY="sk-salt-key-1")
+    lab.postgres(database)
+    values = {name: stored.decoded(place.get("Secret", name)) for name in stored.NAMES}
+    sums = stored.checksums(values)
+    for name, part, config in (("litellm", "litellm", operatelab.CONFIG), ("litellm-backend", "backend", "")):
+        mark = {rotation.CHECKSUM: rotation._digest(sums[part] + config)}
+        lab.deploy(lab.definition(name, annotations=mark))
+    lab.ready("litellm-postgres", *PARTS)
+    return lab
+
+
+def runner_of(lab: operatelab.Lab) -> tuple[operate.Operator, discover.Namespace]:
+    cluster = Cluster(kubeconfig=lab.place.kube.kubeconfig)
+    operator = operate.Operator(cluster.rest(), lab.place.name, timeout=30, poll=0.2, pull_failure_after=1)
+    return operator, discover.Namespace(cluster, lab.place.name)
+
+
+def rotation_of(lab: operatelab.Lab) -> rotation.DatabasePassword:
+    return rotation.DatabasePassword(*runner_of(lab))
+
+
+def lets_in(dsn: str, password: str) -> bool:
+    try:
+        psycopg2.connect(dsn, password=password).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+class Killed(Exception):
+    """The end of a run, at a moment of the test's choice."""
+
+
+@contextmanager
+def killed_at(run: rotation.Rotation, write: int) -> Iterator[None]:
+    """The run ends before its n-th write, counted over Secrets, workloads and roles."""
+    done = 0
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal done
+            if not kwargs.get("dry_run"):
+                done += 1
+                if done == write:
+                    raise Killed
+            return function(*args, **kwargs)
+
+        return call
+
+    run.vault.write = counting(run.vault.write)  # type: ignore[method-assign]
+    run.operator.write = counting(run.operator.write)  # type: ignore[method-assign]
+    if isinstance(run, rotation.DatabasePassword):
+        run._alter = counting(run._alter)  # type: ignore[method-assign]
+    try:
+        yield
+    except Killed:
+        return
+    raise AssertionError(f"the run made {done} writes, and was to be killed before number {write}")
+
+
+# ---- the database's password ----
+
+
+def test_a_database_password_is_rotated_and_a_deploy_has_nothing_to_do(
+    lab: operatelab.Lab, database: str, run_playbook: Callable[..., harness.PlaybookResult]
+) -> None:
+    old = lab.place.values("litemaas-db") or {}
+    planned = run_playbook("rhpds.litemaas.rotate_database_password", {"namespace": lab.place.name}, check=True)
+    assert planned.rc == 0 and planned.changed == 1 and "would be rotated" in planned.output, planned.output
+    assert lab.place.values("litemaas-db") == old and lets_in(database, old["password"])
+    new = "second/password of a test?"
+    values, env = {"namespace": lab.place.name}, {"LITEMAAS_NEW_DATABASE_PASSWORD": new}
+    done = run_playbook("rhpds.litemaas.rotate_database_password", values, env=env, verbosity=3)
+    assert done.rc == 0 and done.changed == 1, done.output
+    assert "litellm-postgres, litellm, litellm-backend rolled out" in done.output
+    assert "lets the new password in, and no other" in done.output
+    assert new not in done.output and old["password"] not in done.output
+    assert lets_in(database, new) and not lets_in(database, old["password"])
+    there = lab.place.values("litemaas-db") or {}
+    assert there["password"] == new and rotation.NEXT not in there
+    assert stored.Address.of(there["LITELLM_DATABASE_URL"]).password == new
+    assert there["DATABASE_URL"].endswith("?sslmode=disable")
+    # What a deploy would roll pods out for agrees with the Secrets.
+    sums = stored.checksums({name: stored.decoded(lab.place.get("Secret", name)) for name in stored.NAMES})
+    marks = {name: lab.live(name)["spec"]["template"]["metadata"]["annotations"] for name in PARTS}
+    assert marks["litellm"][rotation.CHECKSUM] == rotation._digest(sums["litellm"] + operatelab.CONFIG)
+    assert marks["litellm-backend"][rotation.CHECKSUM] == rotation._digest(sums["backend"])
+    again = run_playbook("rhpds.litemaas.rotate_database_password", values, env=env)
+    assert again.rc == 0 and again.changed == 0 and "is given already" in again.output, again.output
+
+
+def test_a_password_rotation_that_is_killed_anywhere_is_gone_on_with(lab: operatelab.Lab, database: str) -> None:
+    """Whatever it had done by then, somebody knows the password, and the next run ends it."""
+    # Secret, role twice, Secret, three workloads, Secret.
+    for write in range(1, 9):
+        before = (lab.place.values("litemaas-db") or {})["password"]
+        run = rotation_of(lab)
+        with killed_at(run, write):
+            run.run()
+        there = lab.place.values("litemaas-db") or {}
+        known = [there[key] for key in ("password", rotation.NEXT) if key in there]
+        assert any(lets_in(database, one) for one in known), f"killed at {write}, nobody knows the password"
+        done = rotation_of(lab).run()
+        assert done.changed and done.resumed == (write > 1), write
+        after = lab.place.values("litemaas-db") or {}
+        assert rotation.NEXT not in after and after["password"] != before
+        if rotation.NEXT in there:
+            assert after["password"] == there[rotation.NEXT], "another password than the one it had begun with"
+        assert lets_in(database, after["password"]) and not lets_in(database, before)
+        assert {stored.Address.of(after[key]).password for key in (stored.URL, stored.LITELLM_URL)} == {
+            after["password"]
+        }
+
+
+def test_a_database_outside_of_the_cluster_too(lab: operatelab.Lab, database: str) -> None:
+    old = urllib.parse.urlsplit(database).password
+    urls = {
+        key: base64.b64encode(f"{database}?sslmode=disable".encode()).decode()
+        for key in (stored.URL, stored.LITELLM_URL)
+    }
+    lab.place.patch("Secret", "litemaas-db", {"data": urls})
+    lab.place.delete("Service", "litellm-postgres")
+    done = rotation_of(lab).run()
+    assert done.changed and "lets the new password in, and no other" in done.verified[0]
+    new = (lab.place.values("litemaas-db") or {})["password"]
+    assert lets_in(database, new) and not lets_in(database, str(old))
+
+
+def test_a_database_that_does_not_answer_changes_nothing(lab: operatelab.Lab, database: str) -> None:
+    old = lab.place.values("litemaas-db")
+    wrong = base64.b64encode(b"postgresql://u:wrong-password@127.0.0.1:1/x").decode()
+    lab.place.patch("Secret", "litemaas-db", {"data": {stored.URL: wrong}})
+    with pytest.raises(ClusterError, match="Nothing was changed"):
+        rotation_of(lab).run()
+    assert rotation.NEXT not in (lab.place.values("litemaas-db") or {})
+    assert lets_in(database, (old or {})["password"])
+
+
+# ---- the master key ----
+
+
+class Proxy:
+    """A LiteLLM whose environment is what its pods would get out of the Secret, restarted when they are rolled out."""
+
+    def __init__(self, lab: operatelab.Lab, replica: proxies.Replica, gate: proxies.Gate) -> None:
+        self.lab, self.replica, self.gate = lab, replica, gate
+        self.url = f"http://127.0.0.1:{gate.port}"
+        self.starts = 0
+
+    def start(self) -> None:
+        values = self.lab.place.values("litellm-secret") or {}
+        wired = {one["name"] for one in self.lab.live("litellm")["spec"]["template"]["spec"]["containers"][0]["env"]}
+        for name in ("LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"):
+            self.replica._env.pop(name, None)
+            if name in values and name in wired:
+                self.replica._env[name] = values[name]
+        self.replica.stop()
+        self.gate._end_all()
+        self.replica.start()
+        self.replica.wait()
+        self.gate._target = ("127.0.0.1", self.replica.port)
+        self.starts += 1
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Restarts with each new revision of the Deployment, as the cluster would do with its pods.
+
+        In one thread for all of the test: the proxy ends with the thread that started it.
+        """
+        ended, revision = threading.Event(), self.generation()
+
+        def follow() -> None:
+            nonlocal revision
+            while not ended.wait(0.2):
+                now = self.generation()
+                if now != revision:
+                    revision = now
+                    self.start()
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def generation(self) -> int:
+        return int(self.lab.live("litellm")["metadata"]["generation"])
+
+
+@pytest.fixture
+def proxy(stack: harness.Stack, place: Namespace, tmp_path: Path) -> Iterator[Proxy]:
+    """An older deployment's: no salt key in its Secret, and none in its environment."""
+    litellm = proxies.installed(stack.variables["LITELLM_VERSION"])
+    lab = operatelab.Lab(place)
+    lab.config()
+    with proxies.database(stack.litellm_dsn) as dsn:
+        proxies.migrate(litellm, dsn, tmp_path, views=False)
+        lab.secrets(stack.litemaas_dsn, dsn, LITELLM_MASTER_KEY="sk-old-master-key-of-a-test")
+        lab.postgres(dsn)
+        older = lab.definition("litellm")
+        (container,) = older["spec"]["template"]["spec"]["containers"]
+        container["env"] = [one for one in container["env"] if one["name"] != "LITELLM_SALT_KEY"]
+        lab.deploy(older, lab.definition("litellm-backend"))
+        lab.ready("litellm-postgres", *PARTS)
+        engine = proxies.provision.write_engine_launcher(tmp_path / "query-engine", litellm.node, litellm.engine)
+        env = proxies.stack_proxy.environment(tmp_path, engine, dsn, "", "")
+        replica = proxies.Replica(1, litellm, tmp_path, env, tmp_path / "litellm.log")
+        replica.config = proxies.render({})
+        with proxies.Gate("127.0.0.1", 1) as gate:
+            found = Proxy(lab, replica, gate)
+            found.start()
+            yield found
+            replica.stop()
+
+
+def test_models_survive_another_master_key(
+    proxy: Proxy, stack: harness.Stack, run_module: Callable[..., harness.ModuleResult]
+) -> None:
+    """No salt key before; the first run ends half-way; the second one goes on with the same new key."""
+    lab, old = proxy.lab, "sk-old-master-key-of-a-test"
+    admin = harness.LiteLLM(proxy.url, old, stack.litellm_dsn)
+    params = {"model": "openai/needs-key", "api_base": f"{stack.upstream_url}/v1", "api_key": "sk-upstream-test"}
+    admin.post("/model/new", model_name="chat", litellm_params=params, model_info={})
+    key = str(admin.post("/key/generate", models=["chat"])["key"])
+    eventually(lambda: admin.chat("chat", key)[0] == 200)
+    operator, place = runner_of(lab)
+    args = {
+        "namespace": lab.place.name,
+        "what": "master_key",
+        "litellm_url": proxy.url,
+        "cluster": {"kubeconfig": lab.place.kube.kubeconfig},
+        "retry_count": 0,
+        "rollout_timeout": 120,
+    }
+    planned = run_module("litemaas_rotate", args, check=True)
+    assert planned.changed and planned["restarted"] == ["litellm", "litellm-backend"], planned
+    assert lab.place.values("litellm-secret") == {"LITELLM_MASTER_KEY": old}
+    # Killed after the salt key was wired and the new key written, before anything was rolled out with it.
+    run = rotation.MasterKey(operator, place, lambda one: LiteLLMClient(proxy.url, one, retries=0))
+    with killed_at(run, 4):
+        run.run()
+    half = lab.place.values("litellm-secret") or {}
+    assert half["LITELLM_SALT_KEY"] == half[rotation.PREVIOUS] == old != half["LITELLM_MASTER_KEY"]
+    with proxy.following():
+        done = run_module("litemaas_rotate", args)
+        assert not done.failed and done.changed and done["resumed"], done
+        there = lab.place.values("litellm-secret") or {}
+        new = there["LITELLM_MASTER_KEY"]
+        assert there == {"LITELLM_MASTER_KEY": half["LITELLM_MASTER_KEY"], "LITELLM_SALT_KEY": old}
+        assert proxy.starts == 2 and done["restarted"] == ["litellm", "litellm-backend"]
+        assert old not in str(done) and new not in str(done)
+        assert "AgnosticV" in done["msg"] and done["verified"][:2] == [
+            "every stored model is listed",
+            "the old key is refused",
+        ]
+        # The proof, apart from the code under test.
+        after = harness.LiteLLM(proxy.url, new, stack.litellm_dsn)
+        assert after.chat("chat", key)[0] == 200 and after.chat("chat", new)[0] == 200
+        assert after.request("GET", "/model/info", key=old)[0] in (400, 401)
+        # Once more, from a deployment with a salt key, and not interrupted: the probe's key is gone afterwards.
+        again = run_module("litemaas_rotate", {**args, "new_value": "sk-third-master-key-of-a-test"})
+        assert not again.failed and not again["resumed"], again
+        assert "a virtual key from before works" in again["verified"] and "chat answers" in again["verified"], again
+        third = harness.LiteLLM(proxy.url, "sk-third-master-key-of-a-test", stack.litellm_dsn)
+        assert third.chat("chat", key)[0] == 200
+        aliases = [one.get("key_alias") for one in third.get("/key/list", return_full_object="true", size=100)["keys"]]
+        assert not [one for one in aliases if one and one.startswith(rotation.PROBE)]
+    same = run_module("litemaas_rotate", {**args, "new_value": "sk-third-master-key-of-a-test"})
+    assert not same.failed and not same.changed
+
+
+def test_a_proxy_that_does_not_take_the_key_changes_nothing(lab: operatelab.Lab, litellm: harness.LiteLLM) -> None:
+    """The stack's own proxy, which has another master key."""
+    operator, place = runner_of(lab)
+    before = lab.place.values("litellm-secret")
+    run = rotation.MasterKey(operator, place, lambda key: LiteLLMClient(litellm.url, key, retries=0))
+    with pytest.raises(ClusterError, match="Nothing was changed"):
+        run.run()
+    assert lab.place.values("litellm-secret") == before and lab.revision("litellm") == "1"
+
+
+def test_a_master_key_from_elsewhere_is_refused(lab: operatelab.Lab) -> None:
+    plain = {"name": "LITELLM_MASTER_KEY", "value": "sk-plain", "valueFrom": None}
+    body = {"spec": {"template": {"spec": {"containers": [{"name": "litellm", "env": [plain]}]}}}}
+    lab.place.patch("Deployment", "litellm", body, content=operate.PATCH)
+    operator, place = runner_of(lab)
+    before = lab.place.values("litellm-secret")
+    with pytest.raises(ClusterError, match="from its Deployment itself, not from Secret litellm-secret"):
+        rotation.MasterKey(operator, place, lambda key: LiteLLMClient("http://127.0.0.1:1", key)).run()
+    assert lab.place.values("litellm-secret") == before
+
+
+def test_the_backends_own_copy_of_the_key_is_brought_along(lab: operatelab.Lab, stack: harness.Stack) -> None:
+    lab.place.secret("other-secret", KEY="sk-old-master-key-of-a-test")
+    entry = {"name": "LITELLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "other-secret", "key": "KEY"}}}
+    body = {"spec": {"template": {"spec": {"containers": [{"name": "backend", "env": [entry]}]}}}}
+    lab.place.patch("Deployment", "litellm-backend", body, content=operate.PATCH)
+    operator, place = runner_of(lab)
+    run = rotation.MasterKey(operator, place, lambda key: LiteLLMClient("http://127.0.0.1:1", key), verify=False)
+    done = run.run("sk-new-master-key-of-a-test")
+    assert done.restarted == ["litellm", "litellm-backend"]
+    assert lab.place.values("other-secret") == {"KEY": "sk-new-master-key-of-a-test"}
+    assert (lab.place.values("litellm-secret") or {})["LITELLM_SALT_KEY"] == "sk-salt-key-1"
