@@ -1,0 +1,117 @@
+# Copyright: Contributors to the rhpds.litemaas project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks auto_sync and credentials against the stack's cluster: a real API server, and its rollouts."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import keep
+from ansible_collections.rhpds.litemaas.tests.integration import harness, kube
+
+SWITCH = "rhpds.litemaas.auto_sync"
+CREDENTIALS = "rhpds.litemaas.credentials"
+
+
+@pytest.fixture
+def env(stack: harness.Stack) -> dict[str, str]:
+    return {"K8S_AUTH_KUBECONFIG": stack.variables["KUBECONFIG"]}
+
+
+def test_auto_sync_is_shown_and_switched_and_a_deploy_keeps_it(
+    place: kube.Namespace, run_playbook: Any, env: dict[str, str]
+) -> None:
+    variables = {"namespace": place.name}
+    nothing = run_playbook(SWITCH, variables, env=env)
+    assert nothing.rc == 2
+    assert "There is no Deployment litellm-backend" in nothing.output
+    declared = kube.workload(
+        "litellm-backend", container="backend", env=[{"name": "LITELLM_AUTO_SYNC", "value": "false"}]
+    )
+    declared |= {"apiVersion": "apps/v1", "kind": "Deployment"}
+    declared["metadata"]["name"] = "litellm-backend"
+    applied = keep.keep([declared], {})["definitions"][0]
+    place.apply("Deployment", "litellm-backend", applied)
+
+    def live() -> tuple[str, int]:
+        found = place.get("Deployment", "litellm-backend")
+        (variable,) = found["spec"]["template"]["spec"]["containers"][0]["env"]
+        return variable["value"], found["metadata"]["generation"]
+
+    before = live()
+    checked = run_playbook(SWITCH, {**variables, "auto_sync": "on"}, env=env, check=True)
+    assert (checked.rc, checked.changed, live()) == (0, 1, before), checked.output
+    assert f"Auto-sync in {place.name} is off." in checked.output
+    done = run_playbook(SWITCH, {**variables, "auto_sync": "on"}, env=env)
+    assert (done.rc, done.changed, live()[0]) == (0, 1, "true"), done.output
+    assert f"Auto-sync in {place.name} is on, and was off before (litellm-backend 1/1 ready" in done.output
+    assert "Mind what comes with it" in done.output
+    assert place.get("Deployment", "litellm-backend")["status"]["readyReplicas"] == 1
+    before = live()
+    assert (run_playbook(SWITCH, {**variables, "auto_sync": True}, env=env).changed, live()) == (0, before)
+    # The next deploy: what it declares still says false.
+    again = keep.keep([declared], {"Deployment/litellm-backend": place.get("Deployment", "litellm-backend")})
+    place.apply("Deployment", "litellm-backend", again["definitions"][0])
+    assert live() == before
+
+
+def test_credentials_go_where_they_are_asked_for(
+    place: kube.Namespace, run_playbook: Any, env: dict[str, str], tmp_path: Path, stack: harness.Stack
+) -> None:
+    values = {
+        "LITELLM_MASTER_KEY": "sk-master-of-this-test",
+        "ADMIN_API_KEY": "ltm_admin_of'this test",
+        "JWT_SECRET": "jwt-of-this-test",
+        "UI_PASSWORD": "ui-of-this-test",
+    }
+    place.secret("litellm-secret", **{name: values[name] for name in ("LITELLM_MASTER_KEY", "UI_PASSWORD")})
+    place.secret("backend-secret", **{name: values[name] for name in ("ADMIN_API_KEY", "JWT_SECRET")})
+    variables: dict[str, Any] = {"namespace": place.name}
+
+    def leaks(done: harness.PlaybookResult) -> set[str]:
+        plain = {name for name, value in values.items() if value in done.output}
+        encoded = {
+            name for name, value in place.get("Secret", "litellm-secret")["data"].items() if value in done.output
+        }
+        return plain | encoded
+
+    shown = run_playbook(CREDENTIALS, variables, env=env, verbosity=3)
+    assert (shown.rc, shown.changed, leaks(shown)) == (0, 0, set()), shown.output
+    assert "LITELLM_MASTER_KEY in Secret litellm-secret, ADMIN_API_KEY in Secret backend-secret" in shown.output
+    path = tmp_path / "litemaas.env"
+    variables |= {"credentials_file": str(path)}
+    done = run_playbook(CREDENTIALS, variables, env=env, verbosity=3, diff=True)
+    assert (done.rc, done.changed, leaks(done)) == (0, 1, set()), done.output
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == (
+        "LITELLM_MASTER_KEY=sk-master-of-this-test\n"
+        "LITEMAAS_ADMIN_KEY='ltm_admin_of'\"'\"'this test'\n"
+        "JWT_SECRET=jwt-of-this-test\n"
+    )
+    assert run_playbook(CREDENTIALS, variables, env=env).changed == 0
+    told = run_playbook(CREDENTIALS, {"namespace": place.name, "show": True, "credentials": "ui, jwt_secret"}, env=env)
+    assert leaks(told) == {"JWT_SECRET", "UI_PASSWORD"}
+    assert "not there: UI_USERNAME in Secret litellm-secret" in told.output
+    nowhere = run_playbook(CREDENTIALS, {**variables, "credentials_file": "/nowhere/at/all"}, env=env, verbosity=3)
+    assert (nowhere.rc, leaks(nowhere)) == (2, set())
+    assert "/nowhere/at/all can't be written" in nowhere.output
+
+
+def test_who_may_not_read_secrets_is_told_which_right(
+    place: kube.Namespace, run_playbook: Any, env: dict[str, str], stack: harness.Stack, tmp_path: Path
+) -> None:
+    place.secret("litellm-secret", LITELLM_MASTER_KEY="sk-master-of-this-test")
+    token = place.account({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]})
+    config = Path(stack.variables["KUBECONFIG"]).read_text(encoding="utf-8")
+    path = tmp_path / "kubeconfig"
+    path.write_text(re.sub(r"token: .*", f"token: {token}", config), encoding="utf-8")
+    done = run_playbook(CREDENTIALS, {"namespace": place.name}, env={**env, "K8S_AUTH_KUBECONFIG": str(path)})
+    assert done.rc == 2
+    assert "The account needs get on secrets there" in done.output
