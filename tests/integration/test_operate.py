@@ -331,3 +331,43 @@ def test_missing_rights_are_named(lab: operatelab.Lab, stack: harness.Stack, run
     result = run_module("litemaas_restart", {**args, "components": ["backend"]}, env={"K8S_AUTH_KUBECONFIG": ""})
     assert result.failed and "get and patch on deployments.apps" in result["msg"], result
     assert lab.revision("litellm-backend") == "1"
+
+
+# ---- after a whole deploy ----
+
+
+def test_a_deploy_after_all_of_it_changes_nothing(
+    stack: harness.Stack, place: Namespace, tmp_path: Path, run_playbook: Callable[..., harness.PlaybookResult]
+) -> None:
+    """The role's own templates, checksums and migration: what was upgraded, scaled, restarted and rotated stays so."""
+    shared = urllib.parse.urlsplit(stack.variables["LITEMAAS_SHARED_DSN"])
+    given = {
+        "namespace": place.name,
+        "api_route_prefix": place.name,
+        "database_layout": "shared",
+        "ha_postgres_db": shared.path[1:],
+        "ha_postgres_user": shared.username,
+        "ha_postgres_password": shared.password,
+        "ha_postgres_max_connections": 300,
+    }
+    variables = {f"ocp4_workload_litemaas_{name}": value for name, value in given.items()}
+    first = run_playbook("rhpds.litemaas.deploy_litemaas_ha", {**variables, "output_dir": str(tmp_path)})
+    assert first.rc == 0, first.output[-3000:]
+    here = {"namespace": place.name}
+    for playbook, values in (
+        ("upgrade", {"litellm_tag": "main-v1.99.0-stable", "version": "0.9.0", "dest": str(tmp_path)}),
+        ("scale", {"litellm": 4, "frontend": 2, "max_connections": 300}),
+        ("restart", {"components": "frontend"}),
+        ("rotate_master_key", {"rotate_verify": False}),
+    ):
+        done = run_playbook(f"rhpds.litemaas.{playbook}", {**here, **values})
+        assert done.rc == 0 and done.changed == 1, done.output[-3000:]
+    names = [f"Deployment/{name}" for name in (*PARTS.values(), "litellm-redis")] + ["StatefulSet/litellm-postgres"]
+    before = {name: place.get(*name.split("/"))["metadata"]["generation"] for name in names}
+    tags = {"litellm_tag": "main-v1.99.0-stable", "version": "0.9.0"}
+    variables |= {f"ocp4_workload_litemaas_{name}": value for name, value in tags.items()}
+    again = run_playbook("rhpds.litemaas.deploy_litemaas_ha", {**variables, "output_dir": str(tmp_path)})
+    assert again.rc == 0, again.output[-3000:]
+    assert {name: place.get(*name.split("/"))["metadata"]["generation"] for name in names} == before
+    assert again.changed == 0, again.output[-3000:]
+    assert "4 replicas, set by somebody else" in again.output

@@ -244,7 +244,7 @@ def pulled(pod: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     for one in pod["spec"]["containers"]:
         state = statuses.get(one["name"], {}).get("state") or {}
         waiting = state.get("waiting") or {}
-        if state.get("running") or state.get("terminated"):
+        if "running" in state or "terminated" in state:
             continue
         if waiting.get("reason") in UNPULLED:
             message = " ".join(str(waiting.get("message", "")).split())[:300]
