@@ -23,11 +23,11 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from benchmarks import catalogue, cleanup, deploy, keys, models, workshop  # noqa: E402
+from benchmarks import catalogue, cleanup, deploy, keys, models, status, workshop  # noqa: E402
 from benchmarks.figures import Figure, table  # noqa: E402
 from benchmarks.lab import BenchError, Lab, stack  # noqa: E402
 
-SUBJECTS = ("deploy", "keys", "workshop", "cleanup", "models", "catalogue")
+SUBJECTS = ("deploy", "keys", "workshop", "cleanup", "status", "models", "catalogue")
 
 
 def measure(lab: Lab, options: argparse.Namespace) -> Iterator[Figure]:
@@ -42,6 +42,8 @@ def measure(lab: Lab, options: argparse.Namespace) -> Iterator[Figure]:
             yield from workshop.measure(lab, options.sizes, options.repeat)
         elif subject == "cleanup":
             yield from cleanup.measure(lab, options.stored, options.repeat)
+        elif subject == "status":
+            yield from status.measure(lab, options.stored, options.repeat)
         elif subject == "models":
             yield from models.measure(lab, options.models, options.repeat)
         else:
@@ -60,7 +62,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000], help="numbers of keys (100 1000)")
     parser.add_argument("--models", type=int, default=100, help="number of models (100)")
     parser.add_argument("--items", type=int, default=10000, help="size of the large runs (10000)")
-    parser.add_argument("--stored", type=int, default=100000, help="keys in the store that is cleaned up (100000)")
+    parser.add_argument("--stored", type=int, default=100000, help="keys in the store of cleanup and status (100000)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds, of which the median counts (3)")
     parser.add_argument("--json", type=Path, default=CHECKOUT / ".cache" / "benchmarks.json", help="where results go")
     parser.add_argument("--keep-stack", action="store_true", help="leave the stack in .stack-bench running")

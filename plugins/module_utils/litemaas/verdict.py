@@ -291,7 +291,7 @@ class _Judge:
         if part["revoked_but_alive"]:
             found = drift["alive_revoked_keys"]
             text = (
-                f"{_many(found['count'], 'key that is', 'keys that are')} revoked in LiteMaaS still alive"
+                f"{_many(found['count'], 'key is', 'keys are')} revoked in LiteMaaS and still alive"
                 f" ({_names([one['alias'] for one in found['items']], found['count'])})"
             )
             yield _reason(ATTENTION, "keys", text, "ansible-playbook rhpds.litemaas.cleanup_keys")

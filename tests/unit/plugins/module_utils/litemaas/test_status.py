@@ -457,6 +457,8 @@ def test_files_are_for_their_owner_and_replaced_at_once(tmp_path, monkeypatch):
     path = tmp_path / "status.html"
     path.write_text("old")
     path.chmod(0o644)
+    # Made where they will be: from elsewhere they couldn't be put there at once.
+    monkeypatch.setattr(status_files.tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert status_files.write(str(path), "new", {"state": "healthy"}) == [str(path), str(tmp_path / "status.json")]
     assert path.read_text() == "new" and json.loads((tmp_path / "status.json").read_text()) == {"state": "healthy"}
     assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600, 0o600]
