@@ -15,7 +15,7 @@ from benchmarks.lab import BenchError, Lab
 MODULE = "litellm_key_cleanup"
 LIMIT = 1.5
 #: As in module_utils/litellm/key_cleanup.py: the bare client deletes as many at once, over as many connections.
-BATCH, CONNECTIONS = 200, 4
+BATCH, CONNECTIONS = 100, 4
 #: Of a hundred keys as many have expired; of as many of those LiteMaaS has a row.
 GOING, WITH_ROW = 60, 10
 

@@ -102,7 +102,7 @@ options:
     type: int
     default: 100
   concurrency:
-    description: Batches of 200 keys under way at once.
+    description: Batches of 100 keys under way at once.
     type: int
     default: 4
 notes:

@@ -74,8 +74,11 @@ WHY = {
 NOTE = "rhpds_litemaas_cleanup"
 #: LiteMaaS's own user of the system, who is always inactive and owns nothing that we judge.
 SYSTEM_USER = "00000000-0000-0000-0000-000000000001"
-#: Keys of one request. Each costs the proxy about a millisecond, and a batch must end well within any route's timeout.
-BATCH = 200
+#: Keys of one request. Each costs the proxy about a millisecond, and a batch must end well within any timeout: 1.106.0
+#: gives each of the lookups behind it ten seconds, and a busy database may need them.
+BATCH = 100
+#: Keys of one request where the proxy could not do a whole batch.
+PIECE = 10
 REPORT_LIMIT = 100
 
 _TABLE_COLUMNS = (*rules.KEY_TABLE_COLUMNS, "created_at", "user_id", "team_id", "metadata")
@@ -384,6 +387,8 @@ class Doomed:
     key: Key
     reason: str
     rows: list[tuple[str, bool]] = field(default_factory=list)
+    #: Whether it is known what became of it.
+    settled: bool = False
 
 
 @dataclass
@@ -624,7 +629,11 @@ class Cleanup:
         if self._stopped:
             return
         try:
-            self._delete(batch)
+            trouble = self._delete(batch, last=len(batch) <= PIECE)
+            pieces = [batch[at : at + PIECE] for at in range(0, len(batch), PIECE)] if trouble else []
+            for piece in pieces:
+                if not self._stopped:
+                    self._delete(piece, last=True)
         except (LiteLLMError, DatabaseError) as failure:
             self._stop(str(failure))
 
@@ -632,7 +641,16 @@ class Cleanup:
         with self._lock:
             self._stopped = self._stopped or why
 
-    def _delete(self, batch: Sequence[Doomed]) -> None:
+    def _delete(self, batch: Sequence[Doomed], *, last: bool) -> bool:
+        """Delete keys that are still as they were judged.
+
+        Args:
+            last: what can't be deleted has failed.
+
+        Returns:
+            whether some of it shall be tried again.
+        """
+        batch = [one for one in batch if not one.settled]
         left = {key.token: key for key in self._store.some([one.key for one in batch])}
         going = []
         for one in batch:
@@ -640,6 +658,7 @@ class Cleanup:
             if now is not None and self._policy.judge(now, self._facts) == (one.reason, ""):
                 going.append(one)
             elif now is not None:
+                one.settled = True
                 with self._lock:
                     self._kept.add(CHANGED, one.key.shown)
         # Somebody else has deleted it: only its rows are left.
@@ -648,20 +667,26 @@ class Cleanup:
             self._vanished += len(gone)
         for reason in dict.fromkeys(one.reason for one in going):
             self._note(reason, [row for one in going if one.reason == reason for row, _active in one.rows])
-        said = ""
+        said, hopeless = "", False
         if going:
             try:
                 self._client.post("/key/delete", {"keys": [one.key.token for one in going]})
             except LiteLLMError as failure:
                 # It may have taken effect all the same, or somebody else was faster: the list tells.
                 said = failure.sentence()
+                # What is not there, or doesn't let us in, won't do less of it either.
+                hopeless = failure.status != 500
         alive = {key.token for key in self._store.some([one.key for one in going])} if going else set()
         dead = [one for one in going if one.key.token not in alive]
+        again = bool(said and alive) and not last and not hopeless
+        for one in dead + gone:
+            one.settled = True
         with self._lock:
             for one in dead:
                 self._deleted.add(one.reason, one.key.shown)
             for one in going:
-                if one.key.token in alive:
+                if one.key.token in alive and not again:
+                    one.settled = True
                     self._failures.add(
                         said or "LiteLLM answered that it was deleted, but it is still there", one.key.shown
                     )
@@ -676,8 +701,9 @@ class Cleanup:
                         if row in revoked:
                             self._revoked.add(reason, one.key.shown)
         self._forget([row for one in going if one.key.token in alive for row, _active in one.rows])
-        if said and alive:
+        if said and alive and not again:
             self._stop(said)
+        return again
 
     def _note(self, reason: str, rows: Sequence[str]) -> None:
         if rows:
