@@ -143,16 +143,7 @@ def main():
 def work(module, params):
     operator = operate.operator_of(module.cluster(), params)
     given = (params["new_value"] or "").strip()
-    if params["what"] == "master_key":
-        run = rotation.MasterKey(
-            operator,
-            module.place,
-            lambda key: client(module, key),
-            verify=params["verify"],
-            connect_timeout=params["connect_timeout"],
-        )
-    else:
-        run = rotation.DatabasePassword(operator, module.place, params["connect_timeout"])
+    run = rotation_of(module, params, operator)
     try:
         done = run.run(given, module.check_mode)
     finally:
@@ -166,6 +157,18 @@ def work(module, params):
         "verified": done.verified,
         "notes": done.notes,
     }
+
+
+def rotation_of(module, params, operator):
+    if params["what"] == "database_password":
+        return rotation.DatabasePassword(operator, module.place, params["connect_timeout"])
+    return rotation.MasterKey(
+        operator,
+        module.place,
+        lambda key: client(module, key),
+        verify=params["verify"],
+        connect_timeout=params["connect_timeout"],
+    )
 
 
 def client(module, key):

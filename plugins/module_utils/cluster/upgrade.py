@@ -406,9 +406,8 @@ class Upgrade:
             found = self._delete_job(name)
         if found is None:
             body = migration_job(litellm, image, name, self.program, self.operator.timeout)
-            self.client.request(
-                "POST", base, body, query={"fieldManager": operate.MANAGER}, rights="create on jobs.batch"
-            )
+            # As a deploy's, which looks after it from now on.
+            self.client.request("POST", base, body, query={"fieldManager": MANAGER}, rights="create on jobs.batch")
         try:
             self.operator.wait([workload])
         except ClusterError as failure:
@@ -422,12 +421,19 @@ class Upgrade:
                 failure.status,
             ) from None
         result.log = self._log(name)
+        # As a deploy does with those of other images.
+        for one in self.client.get(base, "list on jobs.batch", labelSelector=f"{secrets.MANAGED_BY}={MANAGER}")[
+            "items"
+        ]:
+            other = str(one["metadata"]["name"])
+            if other != name and other.startswith(images.MIGRATION) and _ended(one):
+                self._delete_job(other)
 
     def _job(self, name: str) -> dict[str, Any] | None:
         return self.client.find(f"{rollout.PATHS['Job'].format(self.namespace)}/{quote(name)}", rollout.RIGHTS)
 
     def _delete_job(self, name: str) -> dict[str, Any] | None:
-        """A Job that failed goes, with its pods, as it can't be run again; what is there of it afterwards."""
+        """A Job that has ended goes, with its pods, as it can't be run again; what is there of it afterwards."""
         path = f"{rollout.PATHS['Job'].format(self.namespace)}/{quote(name)}"
         query = {"propagationPolicy": "Foreground"}
         self.client.request("DELETE", path, query=query, rights="delete on jobs.batch")
