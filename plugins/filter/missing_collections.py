@@ -27,7 +27,7 @@ EXAMPLES = r"""
 - name: S3 needs a collection more
   ansible.builtin.fail:
     msg: Install amazon.aws
-  when: ['amazon.aws'] | rhpds.litemaas.missing_collections | length > 0
+  when: (['amazon.aws'] | rhpds.litemaas.missing_collections) | length > 0
 """
 
 RETURN = r"""

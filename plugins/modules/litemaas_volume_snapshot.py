@@ -10,9 +10,9 @@ module: litemaas_volume_snapshot
 short_description: Take a VolumeSnapshot of the database's volume
 version_added: 1.0.0
 description:
-  - For when the databases can't be dumped. Waits until the snapshot is ready to use; one that won't be is deleted again.
+  - For when the databases can't be dumped. Waits until the snapshot is ready to use. One that won't be is deleted.
   - A snapshot is as consistent as a disk after a power cut, which PostgreSQL recovers from. It lives in the namespace
-    and on the cluster's storage, so that it is no backup against the loss of either, and isn't recorded as one.
+    and on the cluster's storage, so it is no backup against the loss of either, and isn't recorded as one.
 author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:

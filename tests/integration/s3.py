@@ -27,6 +27,8 @@ import venvs
 #: It looks at no signature.
 ACCOUNT = {"s3_access_key": "AKIATEST", "s3_secret_key": "not-a-secret-of-anybody", "s3_region": "us-east-1"}
 
+SIGNED = "AWS4-HMAC-SHA256 Credential=AKIATEST/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+
 
 @dataclass(frozen=True)
 class Store:
@@ -49,7 +51,9 @@ class Store:
         self._request("PUT", f"/{bucket}/{name}", content)
 
     def _request(self, method: str, path: str, content: bytes | None = None) -> bytes:
-        request = urllib.request.Request(self.url + path, data=content, method=method)
+        # Of a form the stand-in would make fields.
+        headers = {"Content-Type": "application/octet-stream", "Authorization": SIGNED}
+        request = urllib.request.Request(self.url + path, data=content, method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 

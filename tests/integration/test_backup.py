@@ -12,6 +12,7 @@ import json
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ def taken(dsn: str, folder: Path) -> dump.Backup:
 def play(runner: harness.Runner, name: str, variables: dict[str, Any], *arguments: str) -> harness.PlaybookResult:
     """A playbook, without a Python that is given for everything: S3's modules have one of their own."""
     command = runner.command(f"rhpds.litemaas.{name}", variables)[:-2]
-    environment = {**runner.environment(), "LITELLM_DSN": "", "LITEMAAS_DSN": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    environment = {**runner.environment(), "LITELLM_DSN": "", "LITEMAAS_DSN": "", "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
     done = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, check=False, timeout=300, env=environment
     )
