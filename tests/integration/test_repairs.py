@@ -261,32 +261,48 @@ def test_revoked_keys_that_live_are_deleted_in_litellm(repair: Lab) -> None:
     assert (again.changed, words(again), repair.everything()) == (False, [("blocked", taken)], before)
 
 
-class Failing(Remover):
-    """LiteLLM answers, and nothing happens; or it doesn't answer."""
+class Faulty(LiteLLMClient):
+    """LiteLLM takes deletions and does nothing; or it refuses them; or it refuses and then gives no list of models."""
 
-    def __init__(self, client: Any, error: bool) -> None:
-        super().__init__(client)
-        self.error = error
+    fault = ""
 
-    def delete_keys(self, keys: Any) -> set[str]:
-        if self.error:
-            raise LiteLLMError("POST /key/delete", status=503, words="no healthy upstream")
-        return set(keys)
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        if path.endswith("/delete"):
+            if self.fault != "nothing":
+                raise LiteLLMError(f"POST {path}", status=503, words="no healthy upstream")
+            return {"deleted_keys": body.get("keys")}
+        return super().post(path, body)
 
-    delete_deployments = delete_keys
+    def get(self, path: str, params: Any = None) -> Any:
+        if self.fault == "silence":
+            raise LiteLLMError(f"GET {path}", words="connection refused")
+        return super().get(path, params)
 
 
-@pytest.mark.parametrize("error", [False, True])
-def test_what_litellm_does_not_delete_fails_and_stays(repair: Lab, error: bool) -> None:
+@pytest.mark.parametrize(
+    ("fault", "key_words", "model_words"),
+    [
+        ("nothing", "still has the key", "still lists the deployment"),
+        ("refusal", "no healthy upstream", "no healthy upstream"),
+        ("silence", "no healthy upstream", "isn't known: GET /model/info"),
+    ],
+)
+def test_what_litellm_does_not_delete_fails_and_stays(
+    repair: Lab, stack: harness.Stack, fault: str, key_words: str, model_words: str
+) -> None:
     first, second = repair.model("a"), repair.model("a")
     repair.run_sync()
     row = repair.key("revoked", "a", is_active=False)
     before = repair.rows("SELECT xmin::text FROM api_keys")
-    options = {"acting": Failing(repair.client, error), "allow_mass_removal": True}
+    client = Faulty(stack.url, stack.master_key)
+    client.fault = fault
+    options: dict[str, Any] = {"acting": Remover(client), "allow_mass_removal": True}
     done = repair.run_sync("revoked_keys_alive", "duplicates", **options)
     assert done.failed
     assert words(done) == sorted([("fail", row), ("fail", second)])
-    assert all(("no healthy upstream" in entry["msg"]) is error for entry in done.results if entry["failed"])
+    said = {entry["id"]: entry["msg"] for entry in done.results if entry["failed"]}
+    assert key_words in said[row]
+    assert model_words in said[second]
     assert repair.rows("SELECT xmin::text FROM api_keys") == before
     assert (repair.living(), repair.ids("a")) == ({"revoked"}, {first, second})
 

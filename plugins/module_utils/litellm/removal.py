@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
@@ -25,36 +24,39 @@ class Remover:
         self._client = client
         self._workers = workers
 
-    def delete_keys(self, keys: Mapping[str, str | None]) -> set[str]:
-        """Delete keys, given as token -> alias; the tokens that LiteLLM still has.
+    def delete_keys(self, keys: Mapping[str, str | None]) -> dict[str, str]:
+        """Delete keys, given as token -> alias; the tokens that LiteLLM still has, with the reason.
 
         Raises:
             LiteLLMError: it is not known what is left.
         """
         tokens = list(keys)
-        refused: list[LiteLLMError] = []
+        refused: dict[str, str] = {}
         for start in range(0, len(tokens), PAGE):
+            chunk = tokens[start : start + PAGE]
             try:
-                self._client.post("/key/delete", {"keys": tokens[start : start + PAGE]})
+                self._client.post("/key/delete", {"keys": chunk})
             except LiteLLMError as failure:
-                # One that is gone already makes a whole request fail: what is left tells.
-                refused.append(failure)
+                # One that is gone already may make a whole request fail: what is left tells.
+                refused |= dict.fromkeys(chunk, str(failure))
         aliases = {token: alias for token, alias in keys.items() if alias}
-        left = {str(row["token"]) for row in KeyReader(self._client, self._workers).by_token(tokens, aliases)}
-        if left and refused:
-            raise refused[0]
-        return left
+        left = [str(row["token"]) for row in KeyReader(self._client, self._workers).by_token(tokens, aliases)]
+        return {token: refused.get(token, "LiteLLM took the deletion and still has the key") for token in left}
 
-    def delete_deployments(self, ids: Sequence[str]) -> set[str]:
-        """Delete deployments; the ids that LiteLLM lists afterwards.
+    def delete_deployments(self, ids: Sequence[str]) -> dict[str, str]:
+        """Delete deployments; the ids that LiteLLM lists afterwards, with the reason.
 
         Raises:
             LiteLLMError: it is not known what is left.
         """
+        refused: dict[str, str] = {}
         for one in ids:
-            with suppress(LiteLLMError):  # what is listed afterwards tells
+            try:
                 self._client.post("/model/delete", {"id": one})
-        return set(ids) & self.deployments()
+            except LiteLLMError as failure:
+                refused[one] = str(failure)
+        left = set(ids) & self.deployments() if ids else set()
+        return {one: refused.get(one, "LiteLLM took the deletion and still lists the deployment") for one in left}
 
     def deployments(self) -> set[str]:
         """Ids of all deployments. Raises LiteLLMError."""

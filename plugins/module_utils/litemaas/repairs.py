@@ -78,14 +78,14 @@ class Book(Protocol):
 class Acting(Protocol):
     """What is done in LiteLLM."""
 
-    def delete_keys(self, keys: Mapping[str, str | None]) -> set[str]:
-        """Delete keys, given as token -> alias; the tokens that LiteLLM still has. Raises LiteLLMError."""
+    def delete_keys(self, keys: Mapping[str, str | None]) -> dict[str, str]:
+        """Delete keys, given as token -> alias; those that are still there, with the reason. Raises LiteLLMError."""
 
     def deployments(self) -> set[str]:
         """Ids of all deployments. Raises LiteLLMError."""
 
-    def delete_deployments(self, ids: Sequence[str]) -> set[str]:
-        """Delete deployments; the ids that LiteLLM lists afterwards. Raises LiteLLMError."""
+    def delete_deployments(self, ids: Sequence[str]) -> dict[str, str]:
+        """Delete deployments; those that are still there, with the reason. Raises LiteLLMError."""
 
 
 def missing_tables(there: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -435,14 +435,13 @@ class Repairs:
         )
         inactive = {one for (one,) in self.cursor}
         rows = [row for row in rows if row[0] in inactive]
-        left: set[str] = set()
-        trouble = ""
+        left: dict[str, str] = {}
         if not self.check_mode and self.acting is not None:
             tokens = {row[3]: row[1] for row in rows}
             try:
                 left = self.acting.delete_keys(tokens)
             except LiteLLMError as failure:
-                left, trouble = set(tokens), str(failure)
+                left = dict.fromkeys(tokens, f"Whether it was deleted isn't known: {failure}")
         gone = [row for row in rows if row[3] not in left]
         self.cursor.execute(rules.FINISH, (DELETED_REASON, [row[0] for row in gone]))
         for row in gone:
@@ -450,39 +449,31 @@ class Repairs:
             self.book.entry(row[1] or row[0], "delete_key", [change], "revoked key deleted in LiteLLM", id=row[0])
         for row in rows:
             if row[3] in left:
-                text = trouble or "LiteLLM took the deletion and still has the key"
-                text = f"{text.rstrip('.')}. Its row was left as it is; run again"
+                text = f"{left[row[3]].rstrip('.')}. Its row was left as it is; run again"
                 self.book.entry(row[1] or row[0], "fail", [], text, id=row[0])
 
 
 def remove_twins(book: Book, twins: Sequence[Twins], check_mode: bool, acting: Acting | None) -> None:
     """Delete twins in LiteLLM, where the one that stays is there, and say what became of them."""
-    left: set[str] = set()
-    trouble = ""
+    left: dict[str, str] = {}
     if not check_mode and acting is not None:
-        going = [one for each in twins for one in each.ids]
+        every = [one for each in twins for one in each.ids]
         try:
             there = acting.deployments()
-            lost = {each.keep for each in twins} - there
-            going = [one for each in twins for one in each.ids if each.keep in there]
-            left = acting.delete_deployments(going)
-            if lost:
-                trouble = f"LiteLLM doesn't list {', '.join(sorted(lost))} any more, which was to stay"
-                left |= {one for each in twins for one in each.ids if each.keep in lost}
+            for each in twins:
+                if each.keep not in there:
+                    left |= dict.fromkeys(each.ids, f"LiteLLM doesn't list {each.keep} any more, which was to stay")
+            left |= acting.delete_deployments([one for one in every if one not in left])
         except LiteLLMError as failure:
-            left, trouble = {one for each in twins for one in each.ids}, str(failure)
+            left = {**dict.fromkeys(every, f"Whether it was deleted isn't known: {failure}"), **left}
     for each in twins:
-        _twin_entries(book, each, left, trouble)
-
-
-def _twin_entries(book: Book, twins: Twins, left: set[str], trouble: str) -> None:
-    for one in twins.ids:
-        if one in left:
-            text = trouble or "LiteLLM took the deletion and still lists the deployment"
-            book.entry(twins.name, "fail", [], f"{text.rstrip('.')}. Twin {one} is still there; run again", id=one)
-        else:
-            change = _change("deployment", one, None)
-            book.entry(twins.name, "delete_deployment", [change], f"twin of {twins.keep} deleted in LiteLLM", id=one)
+        for one in each.ids:
+            if one in left:
+                text = f"{left[one].rstrip('.')}. Twin {one} was left as it is; run again"
+                book.entry(each.name, "fail", [], text, id=one)
+            else:
+                change = _change("deployment", one, None)
+                book.entry(each.name, "delete_deployment", [change], f"twin of {each.keep} deleted in LiteLLM", id=one)
 
 
 def _key(row: Sequence[Any]) -> dict[str, Any]:
