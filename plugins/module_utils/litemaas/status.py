@@ -219,6 +219,11 @@ class _Collector:
                 raise
             return {"url": client.url, "ready": False, "status": f"HTTP {failure.status}", "words": failure.words}
         said = said if isinstance(said, dict) else {}
+        if "litellm_version" not in said:
+            # 1.106 keeps it from those without a key, and has it in a place of its own.
+            with suppress(LiteLLMError):
+                more = asked.get("/health/readiness/details")
+                said = {**more, **said} if isinstance(more, dict) else said
         database = str(said.get("db") or "")
         return {
             "url": client.url,

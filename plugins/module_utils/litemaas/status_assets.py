@@ -72,6 +72,7 @@ svg .axis{stroke:var(--line)}
 details{margin-top:.6rem}
 summary{cursor:pointer;color:var(--accent);font-size:.9rem;width:max-content;max-width:100%}
 .scroll{overflow-x:auto}
+.scroll+.scroll,figure+.scroll{margin-top:1.2rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
 caption{text-align:left;color:var(--soft);font-size:.88rem;padding-bottom:.4rem}
 th,td{text-align:left;padding:.4rem .9rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top;

@@ -221,7 +221,7 @@ class _Judge:
         if mock:
             serve = "serve" if len(mock) > 1 else "serves"
             text = f"{_names(mock)} {serve} made-up data, while the health check says that all is well"
-            advice = "It could not reach its database when it started: put that right, then restart it"
+            advice = "It could not reach its database when it started: put that right, then run rhpds.litemaas.restart"
             yield _reason(BROKEN, "backend", text, advice)
         bad = [one for one in part["backends"] if one["health"] not in ("HTTP 200", "")]
         if bad:
@@ -294,7 +294,7 @@ class _Judge:
                 f"{_many(found['count'], 'key is', 'keys are')} revoked in LiteMaaS and still alive"
                 f" ({_names([one['alias'] for one in found['items']], found['count'])})"
             )
-            yield _reason(ATTENTION, "keys", text, "ansible-playbook rhpds.litemaas.cleanup_keys")
+            yield _reason(ATTENTION, "keys", text, f"{_SYNC} -e sync_repair=revoked_keys_alive")
         if part["orphaned_rows"]:
             found = drift["orphaned_keys"]
             text = (
@@ -308,7 +308,7 @@ class _Judge:
         if stuck:
             names = _names([one["model"] for one in part["unavailable_models"]])
             text = f"{_many(stuck, 'active subscription')} to models that are unavailable ({names})"
-            yield _reason(ATTENTION, "subscriptions", text, "Register the models again, or remove the subscriptions")
+            yield _reason(ATTENTION, "subscriptions", text, f"{_SYNC} -e sync_repair=unavailable_subscriptions")
 
     def drift(self, part: Mapping[str, Any]) -> Iterator[Reason]:
         differing = [one for one in part["differing"]["items"] if one["columns"]]
