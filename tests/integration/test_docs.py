@@ -206,7 +206,8 @@ class Rule:
 
 
 #: A bucket, another host, a whole deployment and a key of Google's are those tests' own.
-S3 = "tests/integration/test_backup.py::test_to_s3_and_back"
+BACKUP = "tests/integration/test_backup.py"
+S3 = f"{BACKUP}::test_to_s3_and_back"
 CRON = "tests/integration/test_key_cleanup_role.py::test_cron_on_a_host"
 DEPLOY = "tests/integration/test_deploy.py::test_a_deployment_and_what_moves_in_it"
 GOOGLE = "tests/integration/test_vertex_ai.py::test_everything_comes_stays_and_goes"
@@ -245,7 +246,7 @@ RULES: dict[str, Rule] = {
     "credentials": Rule("people"),
     # -- pods
     "auto_sync": Rule(says="off"),
-    "auto_sync -e auto_sync=on": Rule("workloads", says="LITELLM_AUTO_SYNC"),
+    "auto_sync -e auto_sync=on": Rule("workloads", says="is on, and was off before"),
     "restart": Rule("workloads", says="ready in"),
     # The stack's PostgreSQL gives half of what a deployment's does.
     "scale": Rule("workloads", says="max_connections is 200", given={"max_connections": 200}),
@@ -256,6 +257,7 @@ RULES: dict[str, Rule] = {
     "rotate_salt_key": Rule(rc=2, says="can't be rotated"),
     "deploy_litemaas_ha": Rule(elsewhere=DEPLOY),
     "vertex_ai": Rule(check=True, says="9 "),
+    "vertex_ai --check": Rule(elsewhere=GOOGLE),
     "vertex_ai -e @vertex.yml": Rule(elsewhere=GOOGLE),
     f"vertex_ai -e {VERTEX}fallback=claude": Rule(elsewhere=REGIONS),
     'vertex_ai -e \'{"ocp4_workload_litemaas_vertex_locations":': Rule(elsewhere=REGIONS),
@@ -264,7 +266,7 @@ RULES: dict[str, Rule] = {
     "backup -e s3_bucket=maas-db-backup": Rule(elsewhere=S3),
     "test_restore": Rule("backups", says="can be restored"),
     "restore": Rule("backups", check=True, says="would be restored"),
-    "install_backup": Rule(check=True),
+    "install_backup": Rule(elsewhere=f"{BACKUP}::test_install_and_remove"),
 }
 
 
@@ -595,21 +597,28 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """What came of all of them."""
+def runs(site: Site, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Runs:
+    """What came of those that are asked for, and of what stands in one lane with them."""
+    items = [one for one in request.session.items if isinstance(one, pytest.Function) and one.module is request.module]
+    asked = [one.callspec.params["command"] for one in items if one.function is test_commands_do_what_is_said]
+    if any(one.function is test_what_was_wrong_is_mended for one in items):
+        asked = everything()
     found = Runs(site, tmp_path_factory.mktemp("docs"))
     lanes: dict[str, list[Command]] = {}
     for command in {found.meant(one): one for one in reversed(everything())}.values():
         if not rule_of(command).elsewhere:
             lanes.setdefault(rule_of(command).lane, []).insert(0, command)
+    wanted = {found.meant(one) for one in asked}
+    lanes[""] = [one for one in lanes[""] if found.meant(one) in wanted]
+    lanes = {name: lane for name, lane in lanes.items() if wanted & {found.meant(one) for one in lane}}
 
-    def lane(commands: list[Command]) -> None:
+    def one_after_the_other(commands: list[Command]) -> None:
         for one in commands:
             found.run(one)
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         list(pool.map(found.run, lanes.pop("", [])))
-        list(pool.map(lane, lanes.values()))
+        list(pool.map(one_after_the_other, lanes.values()))
     return found
 
 
@@ -644,3 +653,5 @@ def test_what_was_wrong_is_mended(runs: Runs) -> None:
     )
     env = {one.name: one.value for one in backend.spec.template.spec.containers[0].env}
     assert env["LITELLM_AUTO_SYNC"] == "true" and backend.spec.replicas == 3
+    file = runs.folder / "cwd" / "litemaas.env"
+    assert site.stack.master_key in file.read_text(encoding="utf-8") and file.stat().st_mode & 0o777 == 0o600
