@@ -177,10 +177,10 @@ class Lab:
 
     def ready(self, *names: str) -> None:
         for name in names:
-            kind = "StatefulSet" if name == "litellm-postgres" else "Deployment"
-            eventually(
-                lambda kind=kind, name=name: (self.place.get(kind, name).get("status") or {}).get("readyReplicas")
-            )
+            self._ready("StatefulSet" if name == "litellm-postgres" else "Deployment", name)
+
+    def _ready(self, kind: str, name: str) -> None:
+        eventually(lambda: (self.place.get(kind, name).get("status") or {}).get("readyReplicas"))
 
 
 def inside(dsn: str) -> str:
