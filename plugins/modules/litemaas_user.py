@@ -183,7 +183,7 @@ ITEM = {
 
 
 def main():
-    listed = {**ITEM, "user": {**ITEM["user"], "required": True}}
+    listed = {**ITEM, "user": {"type": "str", "aliases": ["email", "username"], "required": True}}
     module = DatabaseModule(
         argument_spec={
             **http.argument_spec(),

@@ -225,10 +225,11 @@ class People:
             "SELECT id::text, username, email, coalesce(oauth_id, ''), coalesce(roles, '{}'),"
             f" coalesce(is_active, true), {', '.join(LIMITS)} FROM users ORDER BY username"
         )
-        return [
-            Person(*row[:4], tuple(row[4]), row[5], dict(zip(LIMITS, row[6:], strict=True)))
-            for row in cursor.fetchall()
-        ]
+        found = []
+        for one, username, email, login, roles, is_active, *limits in cursor.fetchall():
+            values = dict(zip(LIMITS, limits, strict=True))
+            found.append(Person(one, username, email, login, tuple(roles), is_active, values))
+        return found
 
     def _steps(self, everybody: Sequence[Person]) -> list[Step]:
         steps: list[Step] = []

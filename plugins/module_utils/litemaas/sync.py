@@ -347,7 +347,8 @@ class CatalogSync:
         cursor.execute(keys.LIVING)
         if not self._seen_keys:
             return None
-        select, columns = keys.SELECT, keys.COLUMNS
+        select: str = keys.SELECT
+        columns: Sequence[str] = keys.COLUMNS
         if self._key_models:
             select, columns = keys.SELECT_WITH_MODELS, keys.COLUMNS_WITH_MODELS
         if self._tables_in is self._connection:
