@@ -75,7 +75,7 @@ options:
     default: 10
   databases:
     description:
-      - Which databases to restore, each with the name of the one that it becomes, such as V({litellm_db: litellm}).
+      - Which databases to restore, each with the name of the one that it becomes. The backup's names are the keys.
       - Left out, all of the backup, under their own names.
     type: dict
     default: {}

@@ -74,7 +74,12 @@ def taken(dsn: str, folder: Path) -> dump.Backup:
 def play(runner: harness.Runner, name: str, variables: dict[str, Any], *arguments: str) -> harness.PlaybookResult:
     """A playbook, without a Python that is given for everything: S3's modules have one of their own."""
     command = runner.command(f"rhpds.litemaas.{name}", variables)[:-2]
-    environment = {**runner.environment(), "LITELLM_DSN": "", "LITEMAAS_DSN": "", "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+    environment = {
+        **runner.environment(),
+        "LITELLM_DSN": "",
+        "LITEMAAS_DSN": "",
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+    }
     done = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, check=False, timeout=300, env=environment
     )
@@ -131,8 +136,8 @@ def test_to_s3_and_back(store: s3.Store, small: str, runner: harness.Runner, tmp
     [
         ("no-such-bucket", "", "", "", "no-such-bucket"),
         (BUCKET, "PUT", r"/litemaas-backups/", "denied", "Forbidden"),
-        (BUCKET, "PUT", r"Z\\.json", "denied", "Forbidden"),
-        (BUCKET, "GET", r"\\.dump", "truncated", ""),
+        (BUCKET, "PUT", r"Z\.json$", "denied", "Forbidden"),
+        (BUCKET, "GET", r"\.dump$", "truncated", ""),
     ],
 )
 def test_s3_that_refuses(
@@ -149,11 +154,10 @@ def test_s3_that_refuses(
     before = set(store.names(BUCKET))
     with FaultProxy(store.url) as fault:
         if action == "denied":
-            body = b"<Error><Code>AccessDenied</Code><Message>Forbidden by policy</Message></Error>"
-            fault.add_rule(method, pattern.replace("\\\\", "\\"), "answer", status=403, body=body, count=None)
+            body = "<Error><Code>AccessDenied</Code><Message>Forbidden by policy</Message></Error>"
+            fault.add_rule(method, pattern, "answer", status=403, body=body, count=None)
         elif action:
-            rule = pattern.replace("\\\\", "\\")
-            fault.add_rule(method, rule, "answer", status=200, body=b"not what was sent", count=None)
+            fault.add_rule(method, pattern, "answer", status=200, body="not what was sent", count=None)
         given = {"litemaas_dsn": small, "s3_bucket": bucket, "s3_endpoint_url": fault.url, **s3.ACCOUNT}
         done = play(runner, "backup", {**given, "s3_python": str(store.python), "keep_daily": 1, "keep_monthly": 0})
     assert done.rc == 2, done.output
