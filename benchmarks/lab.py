@@ -102,8 +102,8 @@ class Lab:
 
         ``result["seconds"]`` is the time of its calls alone.
         """
-        work = {"url": self.url, "key": self.variables["LITELLM_MASTER_KEY"], "path": path, "bodies": bodies}
-        work["connections"] = connections
+        work: dict[str, Any] = {"url": self.url, "key": self.variables["LITELLM_MASTER_KEY"], "path": path}
+        work |= {"bodies": bodies, "connections": connections}
         run = self.helper("bare_client.py", work)
         if run.result["accepted"] != len(bodies):
             raise BenchError(f"the bare client: {run.result['accepted']} of {len(bodies)} calls were accepted")
