@@ -354,3 +354,23 @@ def test_the_backends_own_copy_of_the_key_is_brought_along(lab: operatelab.Lab, 
     assert done.restarted == ["litellm", "litellm-backend"]
     assert lab.place.values("other-secret") == {"KEY": "sk-new-master-key-of-a-test"}
     assert (lab.place.values("litellm-secret") or {})["LITELLM_SALT_KEY"] == "sk-salt-key-1"
+
+
+def test_a_rollout_that_fails_says_what_the_secret_has(lab: operatelab.Lab) -> None:
+    lab.faults(json.dumps({"litellm-*": {"not-ready": "starts"}}))
+    operator, place = runner_of(lab)
+    operator.timeout = 3
+    proxy = "http://127.0.0.1:1"
+    run = rotation.MasterKey(operator, place, lambda key: LiteLLMClient(proxy, key), verify=False)
+    with pytest.raises(ClusterError) as failure:
+        run.run("sk-new-master-key-of-a-test")
+    assert f"has the new master key, the old one as {rotation.PREVIOUS}" in str(failure.value)
+    assert "goes on with the same new key" in str(failure.value) and "sk-" not in str(failure.value)
+    assert "What was applied stays" not in str(failure.value)
+    lab.faults("")
+    operator, place = runner_of(lab)
+    done = rotation.MasterKey(operator, place, lambda key: LiteLLMClient(proxy, key), verify=False).run()
+    assert done.resumed and (lab.place.values("litellm-secret") or {}) == {
+        "LITELLM_MASTER_KEY": "sk-new-master-key-of-a-test",
+        "LITELLM_SALT_KEY": "sk-salt-key-1",
+    }

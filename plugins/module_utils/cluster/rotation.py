@@ -558,11 +558,16 @@ class MasterKey(Rotation):
                     return
 
     def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
+        state = f"Secret {secrets.LITELLM} still has the old master key"
+        way_on = "Put it right and run again"
+        if self.result.resumed or PREVIOUS in self.vault.written.get(secrets.LITELLM, ()):
+            state = (
+                f"Secret {secrets.LITELLM} has the new master key, the old one as {PREVIOUS}, and the salt key that the"
+                " models are encrypted with"
+            )
+            way_on += ": it goes on with the same new key"
         return operate.OperationFailed(
-            attempt,
-            f"{words.rstrip('.')}. Secret {secrets.LITELLM} has the new master key, the old one as {PREVIOUS}, and the"
-            f" salt key that the models are encrypted with",
-            (f"{advice}. " if advice else "") + "Put it right and run again: it goes on with the same new key",
+            attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
         )
 
 
