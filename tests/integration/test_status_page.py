@@ -75,7 +75,10 @@ def test_it_asks_for_nothing_runs_no_other_script_and_has_nothing_to_complain_of
 ) -> None:
     tab.look()
     tab.open(report)
-    assert count(tab, KEYS) == "1–25 of 5,000" and count(tab, MODELS) == "1–25 of 200"
+    # The proxy may have models of others beside these 200.
+    models = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))["parts"]["models"]["count"]
+    assert models >= 200
+    assert count(tab, KEYS) == "1–25 of 5,000" and count(tab, MODELS) == f"1–25 of {models}"
     assert tab.requests == [report.as_uri()] and tab.complaints == []
     # The harmful name is there, as text, in tables, charts and reasons.
     assert tab.run("document.querySelectorAll('img').length") == 0
