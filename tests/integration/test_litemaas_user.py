@@ -82,9 +82,9 @@ def outcome(entries: Any) -> list[str]:
 
 
 def test_limits_are_in_both_stores_and_then_nothing_is_left_to_do(portal: Portal) -> None:
-    portal.add_to_litellm("ada")
     # An id that begins as another one: LiteLLM's filter finds both.
     portal.litellm.post("/user/new", user_id=f"{portal.ids['ada']}-x", auto_create_key=False)
+    portal.add_to_litellm("ada")
     wished = {"user": "ADA@example.com", "max_budget": "12.5", "budget_duration": "30d", "rpm_limit": "unlimited"}
     before = portal.state()
     checked = portal.set(wished, check=True)
