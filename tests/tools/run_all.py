@@ -38,20 +38,47 @@ MAY_FAIL_ONCE = 3
 LAST_FAILED = "--last-failed tests/integration tests/stack"
 #: Scenarios that are about LiteLLM, for molecule
 ANY_LITELLM = "--scenario-name models --scenario-name workshop"
-#: What is the same whichever LiteLLM runs is tested beside one version: these tests beside the last, the cluster's
-#: scenarios and the stack's own starts, which take about as long, beside the first.
-CLUSTER_ONLY = (
-    "integration/test_adopt.py",
-    "integration/test_cluster_info.py",
-    "integration/test_deploy.py",
-    "integration/test_kserve_model_info.py",
-    "integration/test_litemaas_secrets.py",
-    "integration/test_rollout_status.py",
-    "integration/test_vertex_credentials.py",
-    "stack/test_cluster.py",
-)
-ANY_TEST = " ".join(["tests/integration tests/stack", *(f"--ignore=tests/{one}" for one in CLUSTER_ONLY)])
+#: What is the same whichever LiteLLM runs, or shows it by itself, is tested beside one version: half of it beside each,
+#: where the first one has the cluster's scenarios and the stack's own starts besides.
+BESIDE_ONE = {
+    VERSIONS[0]: (
+        "integration/test_agnosticd.py",
+        "integration/test_backend_sync.py",
+        "integration/test_examples.py",
+        "integration/test_harness.py",
+        "integration/test_litemaas_db_sync.py",
+        "integration/test_migration.py",
+        "integration/test_repairs.py",
+        "integration/test_secrets.py",
+        "integration/test_vertex_ai.py",
+    ),
+    VERSIONS[1]: (
+        "integration/test_adopt.py",
+        "integration/test_backup.py",
+        "integration/test_branding.py",
+        "integration/test_cluster_info.py",
+        "integration/test_database_dump.py",
+        "integration/test_deploy.py",
+        "integration/test_docs.py",
+        "integration/test_key_cleanup_role.py",
+        "integration/test_kserve_model_info.py",
+        "integration/test_litemaas_secrets.py",
+        "integration/test_operate.py",
+        "integration/test_operator_playbooks.py",
+        "integration/test_rollout_status.py",
+        "integration/test_status_page.py",
+        "integration/test_tunnel.py",
+        "integration/test_vertex_credentials.py",
+        "stack/test_cluster.py",
+    ),
+}
 COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
+
+
+def tests_of(version: str) -> str:
+    """pytest's arguments for what is tested on a version: everything but what is tested beside another one."""
+    others = [one for other, files in BESIDE_ONE.items() if other != version for one in files]
+    return " ".join(["--durations=40", "tests/integration tests/stack", *(f"--ignore=tests/{one}" for one in others)])
 
 
 class Failed(Exception):
@@ -159,7 +186,7 @@ class Run:
                     "integration",
                     version,
                     STACK_TEST_STARTS="1" if first else "",
-                    ARGS="" if version == VERSIONS[-1] else ANY_TEST,
+                    ARGS=tests_of(version),
                 )
                 self.twice("molecule", version, ARGS="" if first else ANY_LITELLM)
             finally:
