@@ -85,6 +85,7 @@ def test_everything_comes_stays_and_goes(
 
     key = litellm.keys(f"{prefix}automation")[0]
     assert (key["tpm_limit"], key["rpm_limit"], key["expires"]) == (400000, 500, None)
+    assert key["metadata"]["automation"] is True
     value = lab.secret("litemaas-automation-key")["key"]
     assert lab.secret("litemaas-automation-key")["key_alias"] == f"{prefix}automation"
     assert litellm.request("GET", "/v1/models", key=value)[0] == 200
