@@ -212,6 +212,7 @@ CRON = "tests/integration/test_key_cleanup_role.py::test_cron_on_a_host"
 DEPLOY = "tests/integration/test_deploy.py::test_a_deployment_and_what_moves_in_it"
 GOOGLE = "tests/integration/test_vertex_ai.py::test_everything_comes_stays_and_goes"
 REGIONS = "tests/integration/test_vertex_ai.py::test_regions_are_those_that_are_asked_for"
+LAB = "tests/integration/test_namespace.py::test_keys_are_derived_from_the_secret_of_the_namespace"
 MODELS = "tests/integration/test_namespace.py::test_a_namespace_and_a_list_are_the_whole_command"
 #: By the beginning of a command, without ``ansible-playbook``, collection and namespace; the longest one holds.
 RULES: dict[str, Rule] = {
@@ -232,6 +233,7 @@ RULES: dict[str, Rule] = {
     "manage_models -e @models.yml": Rule(elsewhere=MODELS),
     "manage_models -e '{\"ocp4_workload_litemaas_models_list\": []}'": Rule("stores"),
     # -- keys and people
+    "provision_key -e guid=abc12 -e num_users=30": Rule(elsewhere=LAB),
     "provision_key": Rule("lab", says="1 virtual key"),
     "extend_key": Rule("lab"),
     "manage_virtual_keys -e virtual_key_action=rotate": Rule("lab", says="1 virtual key"),
