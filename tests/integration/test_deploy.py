@@ -195,7 +195,7 @@ def rows(dsn: str, prefix: str) -> set[str]:
     return found
 
 
-def test_plain_kubernetes_with_stores_outside_branding_mcp_and_models(
+def test_plain_kubernetes_with_all_that_is_optional(
     lab: Deployment, litellm: harness.LiteLLM, prefix: str, brand: Any, namespace: cluster.Namespace
 ) -> None:
     """And with another deployment's addresses in variables and in the environment, which win nowhere."""
@@ -228,6 +228,8 @@ def test_plain_kubernetes_with_stores_outside_branding_mcp_and_models(
         "oauth_issuer": "https://login.example.com/realms/lab",
         "oauth_client_secret": "client-secret-of-the-test",
         **{f"ha_{part}_replicas": 1 for part in ("litellm", "backend", "frontend")},
+        "key_cleanup_enabled": True,
+        "key_cleanup_image": "quay.io/example/litemaas-ee:1",
         "deploy_mcp": True,
         "mcp_image": "quay.io/example/litemaas-mcp:1",
         "branding_enabled": True,
@@ -271,5 +273,10 @@ def test_plain_kubernetes_with_stores_outside_branding_mcp_and_models(
     assert base64.b64decode(pages["binaryData"]["favicon"]) == favicon.read_bytes()
     assert "Models of a lab" in pages["data"]["texts.sed"]
 
+    jobs = f"apis/batch/v1/namespaces/{place.name}/cronjobs"
+    nightly = [one["spec"]["jobTemplate"]["spec"]["template"] for one in lab.kube.call("GET", jobs)["items"]]
+    assert [one["spec"]["containers"][0]["image"] for one in nightly] == ["quay.io/example/litemaas-ee:1"]
+
     again = ok(lab.deploy(**settings))
     assert again.changed == 0, again.stdout
+    assert len(lab.kube.call("GET", jobs)["items"]) == 1

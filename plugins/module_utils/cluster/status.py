@@ -374,7 +374,7 @@ def ask_backend(opener: Opener, key: str, known_mock: bool = False) -> dict[str,
         return answers
     status, body = _get(opener, "/api/v1/admin/users?limit=1", key)
     if status == 200:
-        made_up = _has_mock_id(body)
+        made_up = has_mock_id(body)
         answers.update(
             mock=made_up, how="it lists users that nobody is" if made_up else "it lists users of its database"
         )
@@ -383,10 +383,11 @@ def ask_backend(opener: Opener, key: str, known_mock: bool = False) -> dict[str,
     return answers
 
 
-def _has_mock_id(body: Any) -> bool:
+def has_mock_id(body: Any) -> bool:
+    """Whether something in an answer of the backend is made up, as it shows it when it has no database."""
     if isinstance(body, Mapping):
-        return str(body.get("id") or "").startswith(MOCK_ID) or any(_has_mock_id(one) for one in body.values())
-    return isinstance(body, list) and any(_has_mock_id(one) for one in body)
+        return str(body.get("id") or "").startswith(MOCK_ID) or any(has_mock_id(one) for one in body.values())
+    return isinstance(body, list) and any(has_mock_id(one) for one in body)
 
 
 def _backend_container(pod: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.status import has_mock_id
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog
@@ -25,8 +26,6 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.ownership import re
 PATH = "/api/v1"
 #: What an admin key of the backend begins with.
 KEY_PREFIX = "ltm_admin_"
-#: Ids of what a backend without a database makes up.
-MOCK_ID = "mock-"
 #: Counts in the answer -> what they say.
 COUNTS = {
     "totalModels": "models read",
@@ -136,7 +135,7 @@ def refuse_mock(backend: LiteLLMClient) -> None:
             "the answer is no list of users",
             "Check that litemaas_url is the LiteMaaS backend's. Nothing was synced",
         )
-    if any(str(row.get("id", "")).startswith(MOCK_ID) for row in rows if isinstance(row, Mapping)):
+    if has_mock_id(rows):
         raise BackendError(
             f"GET {backend.url}{PATH}/admin/users",
             "the backend has no database and shows made-up data, whatever its health checks say",

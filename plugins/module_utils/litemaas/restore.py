@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, rollout
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import backups, dump, sealed
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database as postgres
@@ -34,7 +34,7 @@ INTO_POD = dump.LOGIN + 'size="$1"; shift; head -c "$size" | "$@"\n'
 #: Databases to be connected to while others are renamed.
 BESIDE = ("postgres", "template1")
 #: Deployments that remember what they have read of the databases.
-READERS = ("litellm", "litellm-backend")
+READERS = ("litellm", "backend")
 #: Seconds for which PostgreSQL waits for the others to leave a database that is renamed, and a bit.
 PATIENCE = 30
 
@@ -517,21 +517,9 @@ class Job:
 
 def restart(client: Rest, namespace: str, timeout: float) -> list[str]:
     """Pods that read the databases anew, once they are ready. Raises ClusterError."""
-    base, rights = f"/apis/apps/v1/namespaces/{namespace}/deployments", "get and patch on deployments.apps"
-    names = [name for name in READERS if client.find(f"{base}/{name}", rights)]
-    now = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-    template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}
-    for name in names:
-        client.request(
-            "PATCH",
-            f"{base}/{name}",
-            {"spec": {"template": template}},
-            content_type="application/merge-patch+json",
-            rights=rights,
-        )
-    if names:
-        rollout.wait_for(client, namespace, [f"Deployment/{name}" for name in names], timeout)
-    return names
+    operator = operate.Operator(client, namespace, timeout=timeout)
+    parts = [part for part in READERS if operator.find(f"Deployment/{operate.DEPLOYMENTS[part]}")]
+    return [change.name for change in operate.restart(operator, parts)] if parts else []
 
 
 # ---- below: SQL ----

@@ -484,7 +484,7 @@ def _figure(identity: str, title: str, described: str, height: int, lines: str, 
         f"<figure><figcaption>{text(title)}</figcaption>"
         f'<svg role="img" height="{height}" aria-labelledby="{identity}-t {identity}-d">'
         f'<title id="{identity}-t">{text(title)}</title><desc id="{identity}-d">{text(described)}</desc>{lines}</svg>'
-        f"<details><summary>Figures of “{text(title)}”</summary>{data}</details></figure>"
+        f"<details><summary>{text(title)}: the figures</summary>{data}</details></figure>"
     )
 
 
