@@ -329,7 +329,7 @@ class Site:
         self.guid = self.prefix.strip("-")
         self.email = f"{self.prefix}ada@example.com"
 
-    def build(self, model: str) -> None:
+    def build(self, model: str, stack_secrets: Path) -> None:
         """Secrets, workloads, databases, and what is wrong with them."""
         self.model = model
         place, stack = self.namespace, self.stack
@@ -343,8 +343,7 @@ class Site:
             DATABASE_URL=place.inside(self.dsn),
             LITELLM_DATABASE_URL=place.inside(stack.litellm_dsn),
         )
-        secret_file = Path(stack.variables["KUBECONFIG"]).parent / "secrets.json"
-        salt_key = json.loads(secret_file.read_text(encoding="utf-8"))["secrets"]["salt_key"]
+        salt_key = json.loads(stack_secrets.read_text(encoding="utf-8"))["secrets"]["salt_key"]
         place.secret(
             "litellm-secret",
             LITELLM_MASTER_KEY=stack.master_key,
@@ -500,13 +499,17 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(
-    stack: harness.Stack, litellm: harness.LiteLLM, lab_model: str, tmp_path_factory: pytest.TempPathFactory
+    stack: harness.Stack,
+    litellm: harness.LiteLLM,
+    lab_model: str,
+    kubeconfig: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     name = f"t{secrets.token_hex(4)}-litemaas"
     with Backend() as backend, proxies.database(stack.litellm_dsn) as dsn, cluster.Namespace(stack, name) as namespace:
         found = Site(stack, litellm, namespace, dsn, backend)
         try:
-            found.build(lab_model)
+            found.build(lab_model, Path(kubeconfig).parent / "secrets.json")
             runner = harness.Runner(stack, tmp_path_factory.mktemp("lab"))
             key = {"key_alias": f"virtkey-{found.guid}", "guid": found.guid, "models": [lab_model], "duration": "7d"}
             made = runner.module("litellm_virtual_key", key)
