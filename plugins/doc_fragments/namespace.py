@@ -16,6 +16,7 @@ options:
     description:
       - Namespace of a cluster that LiteMaaS runs in. What is needed of the servers and isn't given, as an option or in
         the environment, is found there; what is given is never looked up.
+      - An address, key or DSN of the environment wins too, and is warned of, as it may be another deployment's.
       - The proxy's address is that of the Route or Ingress that leads to Service C(litellm), the one without a path and
         admitted by a router first. Without one, and from inside the cluster, it is the Service's own.
       - The master key is C(LITELLM_MASTER_KEY) of Secret C(litellm-secret), a secret that keys are derived from

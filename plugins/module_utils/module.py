@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
@@ -38,6 +39,7 @@ class LiteMaaSModule(AnsibleModule):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._valid = True
+        self._warn_of_the_environment()
         if not self._hidden:  # a task with no_log isn't logged
             self.hide_secrets()
         for option in http.KEY_OPTIONS:
@@ -45,6 +47,17 @@ class LiteMaaSModule(AnsibleModule):
             if key and key != key.strip():  # a file's last line break, for example
                 self.params[option] = key.strip()
                 self.no_log_values.add(key.strip())
+
+    def _warn_of_the_environment(self) -> None:
+        """What the environment says wins over the namespace, and may be another deployment's: say so."""
+        place = self.params.get("namespace")
+        for option in ("litellm_url", "litellm_master_key", "litemaas_dsn", "litellm_dsn") if place else ():
+            given, variable = self.params.get(option), option.upper()
+            if given and given == os.environ.get(variable):
+                self.warn(
+                    f"{option} is that of {variable} in the environment, not that of namespace {place}:"
+                    f" unset {variable} where that isn't meant"
+                )
 
     def _log_invocation(self) -> None:
         self._hidden = True

@@ -182,6 +182,9 @@ def test_no_cluster_is_asked_for_what_is_given(
     assert "or set namespace" in done.output and "127.0.0.1:1" not in done.output, done.output
     result = runner.module("litellm_model_info", {"namespace": prefix}, env=env)
     assert not result.failed and "found" not in result, result["msg"]
+    # Which may be another deployment's.
+    said = " ".join(str(one) for one in result["warnings"])
+    assert f"litellm_url is that of LITELLM_URL in the environment, not that of namespace {prefix}" in said, said
 
 
 # ---- addresses ----
