@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ansible.module_utils.basic import env_fallback
 
@@ -30,6 +30,21 @@ LOCK_ID = int.from_bytes(b"litemaas", "big")
 APPLICATION = "rhpds.litemaas"
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 10
+#: Parameters of a URL that Prisma knows and libpq does not, but for ``schema``, which libpq is told otherwise.
+PRISMA = frozenset(
+    {
+        "connection_limit",
+        "max_connection_lifetime",
+        "max_idle_connection_lifetime",
+        "pgbouncer",
+        "pool_timeout",
+        "single_use_connections",
+        "socket_timeout",
+        "sslaccept",
+        "sslidentity",
+        "statement_cache_size",
+    }
+)
 
 
 def argument_spec() -> dict[str, Any]:
@@ -80,7 +95,8 @@ def connect(
     """A connection to the database that a DSN names.
 
     Args:
-        dsn: ``postgresql://user:password@host:port/database?sslmode=…`` or libpq's ``key=value`` form.
+        dsn: ``postgresql://user:password@host:port/database?sslmode=…`` or libpq's ``key=value`` form. What only Prisma
+            knows of a URL, such as connection_limit, is left out.
         connect_timeout: seconds.
         option: the option that the DSN came from; errors name it.
         host: the host that errors name, where the DSN has the near end of a tunnel.
@@ -89,6 +105,7 @@ def connect(
         DatabaseError: no library, not a DSN, host, password or database wrong, server not ready.
     """
     _require_library(f"Connect to {option}")
+    dsn = _for_libpq(dsn)
     target, secrets, given = _examined(dsn, option, host)
     ours: dict[str, Any] = {
         "connect_timeout": max(1, connect_timeout),
@@ -114,25 +131,41 @@ def parts_of(dsn: str, option: str, *, foreign: bool = False) -> dict[str, str]:
     """libpq's parameters in a DSN, such as host, port, user, password, dbname.
 
     Args:
+        dsn: what only Prisma knows of a URL is left out.
         option: where the DSN comes from; errors name it.
-        foreign: of another library, such as Prisma's: what only that one knows, such as connection_limit, is left out.
+        foreign: of another program's settings: whatever libpq doesn't know is left out.
 
     Raises:
         DatabaseError: no library, not a DSN.
     """
     _require_library(f"Read {option}")
-    schema = ""
-    if foreign and "://" in dsn and "?" in dsn:
-        head, _mark, query = dsn.partition("?")
-        pairs = parse_qsl(query, keep_blank_values=True)
-        schema = dict(pairs).get("schema", "")
-        known = [(name, value) for name, value in pairs if _is_parameter(name)]
-        dsn = f"{head}?{urlencode(known, quote_via=quote)}" if known else head
+    dsn = _for_libpq(dsn, foreign)
     _examined(dsn, option)
-    parts = dict(psycopg2.extensions.parse_dsn(dsn))
-    if schema not in ("", "public"):
-        parts.setdefault("options", f"-csearch_path={schema}")
-    return parts
+    return dict(psycopg2.extensions.parse_dsn(dsn))
+
+
+def _for_libpq(dsn: str, foreign: bool = False) -> str:
+    """A URL without what Prisma alone knows, or with foreign without all that libpq doesn't. Its schema stays."""
+    head, mark, query = dsn.partition("?") if isinstance(dsn, str) else ("", "", "")
+    # An @ there: the question mark may be the password's, and the DSN is refused as it is.
+    if not mark or "://" not in head or "@" in query:
+        return dsn
+    pairs = [(unquote(piece.partition("=")[0]), piece) for piece in query.split("&")]
+    given = {name: unquote(piece.partition("=")[2]) for name, piece in pairs}
+    schema = given.get("schema", "")
+    told = f"-csearch_path={schema}" if schema not in ("", "public") else ""
+    # Piece by piece, as it was encoded.
+    kept = [
+        piece
+        for name, piece in pairs
+        if name not in PRISMA
+        and name != "schema"
+        and not (name == "options" and told)
+        and (not foreign or _is_parameter(name))
+    ]
+    if told:
+        kept.append(f"options={quote(f'{told} ' + given.get('options', ''), safe='').removesuffix('%20')}")
+    return f"{head}?{'&'.join(kept)}" if kept else head
 
 
 def _is_parameter(name: str) -> bool:

@@ -85,7 +85,7 @@ def test_an_ingress_says_host_and_tls() -> None:
 
 
 def test_what_only_another_library_knows_is_left_out_of_a_dsn() -> None:
-    dsn = "postgresql://u:p%40ss@db:5432/one?sslmode=disable&connection_limit=10&pool_timeout=20&schema=mine"
+    dsn = "postgresql://u:p%40ss@db:5432/one?sslmode=disable&connection_limit=10&uselibpqcompat=true&schema=mine"
     parts = database.parts_of(dsn, "litemaas_dsn", foreign=True)
     assert parts == {
         "user": "u",

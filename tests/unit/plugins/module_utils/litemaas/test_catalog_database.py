@@ -29,6 +29,7 @@ PLAIN = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
         "postgresql://user:S3cret/-Horse@127.0.0.1:1/db",
         "postgresql://user:S3cret#-Horse@127.0.0.1:1/db",
         "postgresql://user:S3cret?-Horse@127.0.0.1:1/db",
+        "postgresql://user:S3cret?-Horse&schema=x@127.0.0.1:1/db?connection_limit=1",
         "postgresql://user:S3cret%-Horse@127.0.0.1:1/db",
         "postgresql://user:S3cret-Horse@127.0.0.1:port/db",
         "postgresql://user:S3cret-Horse@[127.0.0.1:1/db",
@@ -48,6 +49,52 @@ def test_no_dsn_gives_its_password_away(dsn):
     assert "litemaas_dsn" in text
     assert "S3cret" not in text
     assert "Horse" not in text
+
+
+PRISMAS = "connection_limit=10&pool_timeout=20&pgbouncer=true&socket_timeout=5&statement_cache_size=0&sslaccept=strict"
+
+
+def told(monkeypatch, dsn):
+    """What the client library is told of a DSN, as its own parameters; None where it is told nothing."""
+    calls = []
+
+    def connect(text, **_ours):
+        calls.append(text)
+        raise database.psycopg2.OperationalError("Connection refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database.psycopg2, "connect", connect)
+        with pytest.raises(database.DatabaseError):
+            database.connect(dsn)
+    return database.psycopg2.extensions.parse_dsn(calls[0]) if calls else None
+
+
+@pytest.mark.parametrize(
+    ("query", "more"),
+    [
+        (PRISMAS, {}),
+        (f"{PRISMAS}&schema=public", {}),
+        (f"schema=mine&{PRISMAS}&sslmode=disable", {"sslmode": "disable", "options": "-csearch_path=mine"}),
+        ("connect_timeout=3&schema=&application_name=a%2Bb", {"connect_timeout": "3", "application_name": "a+b"}),
+        (
+            "schema=mine&options=-cstatement_timeout%3D5",
+            {"options": "-csearch_path=mine -cstatement_timeout=5"},
+        ),
+    ],
+)
+def test_what_only_prisma_knows_is_left_out_of_a_dsn(monkeypatch, query, more):
+    dsn = f"postgresql://u:p%40s+s@db:5432/one?{query}"
+    parts = told(monkeypatch, dsn)
+    assert parts == database.parts_of(dsn, "litemaas_dsn")
+    assert parts == {"user": "u", "password": "p@s+s", "host": "db", "port": "5432", "dbname": "one", **more}
+
+
+@pytest.mark.parametrize("query", ["sslmod=require", "connection_limits=10", "connection_limit=10&sslmod=require"])
+def test_a_misspelt_parameter_stays_an_error(monkeypatch, query):
+    dsn = f"postgresql://u:p@db/one?{query}"
+    assert told(monkeypatch, dsn) is None
+    with pytest.raises(database.DatabaseError, match="not a DSN"):
+        database.parts_of(dsn, "litemaas_dsn")
 
 
 def test_what_the_server_says_is_cleared_of_the_password():
