@@ -229,6 +229,9 @@ def test_the_playbooks(portal: Portal, run_playbook: Any, stack: harness.Stack) 
     assert "LiteMaaS users: 3 changed" in done.output
     assert portal.in_litellm()[portal.ids["ada"]]["max_budget"] == 5
     assert run_playbook("rhpds.litemaas.user_limits", limits).changed == 0
+    done = run_playbook("rhpds.litemaas.user_limits", {**dsn, "email": "ada@example.com,alan", "rpm_limit": 7})
+    assert (done.rc, done.changed) == (0, 1), done.output
+    assert [portal.person(name)["rpm_limit"] == 7 for name in ("ada", "alan", "grace")] == [True, True, False]
     nobody = run_playbook("rhpds.litemaas.user_limits", {**dsn, "max_budget": 5})
     assert nobody.rc == 2
     assert "say whose: email, or all" in nobody.output

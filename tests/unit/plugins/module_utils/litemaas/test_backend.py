@@ -49,7 +49,7 @@ def test_what_would_do_harm_is_refused(options, listed, before, text):
 
 
 def test_what_a_sync_took_is_said():
-    before = backend.Catalogue({}, frozenset("ab"), {}, 5, 4)
-    after = backend.Catalogue({}, frozenset("a"), {}, 3, 4)
-    assert backend.lost(before, after).startswith("1 models became unavailable, 2 subscriptions became inactive. ")
-    assert backend.lost(after, before) == backend.lost(before, before) == backend.lost(None, after) == ""
+    more = backend.Catalogue({}, frozenset("ab"), {}, 5, 4)
+    fewer = backend.Catalogue({}, frozenset("a"), {}, 3, 4)
+    assert backend.lost(more, fewer).startswith("1 models became unavailable, 2 subscriptions became inactive. ")
+    assert backend.lost(fewer, more) == backend.lost(more, more) == backend.lost(None, fewer) == ""

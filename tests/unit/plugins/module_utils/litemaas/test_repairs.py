@@ -78,7 +78,8 @@ SHOWN = {"a": ["model"], "b": ["model"], "c": ["model"]}
 MADE = {"a": "2026-01-03", "b": "2026-01-01", "c": "2026-01-02"}
 
 
-def twins(*entries, stored=SHOWN):
+def twins(*entries, **given):
+    stored = given.get("stored", SHOWN)
     return [(one.keep, one.ids, one.proven) for one in repairs.find_twins(entries, stored, MADE)]
 
 
