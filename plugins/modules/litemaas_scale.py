@@ -13,8 +13,9 @@ description:
   - Sets the replicas of the named Deployments, one after the other, and waits for each. Nothing else of them is
     touched. Where one doesn't get ready, all of them get back the number that they had.
   - Before anything is written it looks whether LiteLLM's replicas have a Redis in common (switched on in LiteLLM's own
-    configuration, and a ready pod behind its Service), whether PostgreSQL gives all the connections that the pods may
-    open, and whether an autoscaler would set its own number.
+    configuration, and a ready pod behind its Service that answers), whether PostgreSQL gives all the connections that
+    the pods may open, and whether an autoscaler would set its own number. PostgreSQL is asked only where LiteLLM or
+    the backend grows, so that fewer pods can be had of a database that is full or down.
   - What LiteLLM and the backend are set up with is read from what is deployed.
   - A deploy keeps the number, unless its own variable has changed since the last one.
 author:
@@ -52,17 +53,18 @@ options:
     type: int
     default: 20
   max_connections:
-    description: What PostgreSQL gives. Left out, it is asked.
+    description: What PostgreSQL gives. Left out, it is asked where LiteLLM or the backend grows.
     type: int
   connect_timeout:
     description: Seconds to wait for a connection to PostgreSQL.
     type: int
     default: 10
 requirements:
-  - psycopg2 2.8 or later (on the host that runs the module, without O(max_connections); C(psycopg2-binary) will do)
+  - psycopg2 2.8 or later (on the host that runs the module, where PostgreSQL is asked; C(psycopg2-binary) will do)
 notes:
   - The account needs get and patch on Deployments, get on ConfigMaps and Secrets, list on HorizontalPodAutoscalers,
-    get on Services, list on pods, and without O(max_connections) get and create on C(pods/portforward).
+    get on Services, list on pods, and get and create on C(pods/portforward) where LiteLLM gets several pods (for its
+    Redis), or where it or the backend grows without O(max_connections) (for PostgreSQL).
 seealso:
   - module: rhpds.litemaas.k8s_rollout_status
   - plugin: rhpds.litemaas.connection_sum
@@ -96,7 +98,7 @@ results:
   elements: dict
 connections:
   description: The sum of database connections, in words.
-  returned: where LiteLLM is deployed
+  returned: always, empty where nothing that uses the database grows and O(max_connections) is left out
   type: str
 notes:
   description: What has to be known beside it.

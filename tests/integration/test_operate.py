@@ -109,7 +109,9 @@ def test_scaling_is_kept_by_a_deploy_and_changes_nothing_twice(
     assert (lab.replicas("litellm"), lab.replicas("litellm-frontend")) == (2, 2)
 
 
-def test_scaling_is_refused_where_it_would_break_something(lab: operatelab.Lab, tools: Tools, place: Namespace) -> None:
+def test_scaling_is_refused_where_it_would_break_something(
+    lab: operatelab.Lab, tools: Tools, place: Namespace, redis_port: int
+) -> None:
     said = refused(lambda: tools.scale({"litellm": 9}))
     assert "run out of connections" in said and "x 10 connections = 100" in said and "Nothing was changed" in said
     assert "would stop altogether" in refused(lambda: tools.scale({"backend": 0}))
@@ -122,6 +124,13 @@ def test_scaling_is_refused_where_it_would_break_something(lab: operatelab.Lab, 
     assert "Redis behind Service litellm-redis" in broken and "no pod is ready" in broken
     assert tools.scale({"litellm": 1}).changes == []
     lab.faults("")
+    # Ready, and nothing listens there: its Deployment may have no probe.
+    lab.fault("litellm-redis", forward="6379=127.0.0.1:1")
+    lab.ready("litellm-redis")
+    silent = refused(lambda: tools.scale({"litellm": 2}))
+    assert "takes no commands" in silent and "AUTH at Redis litellm-redis:6379" in silent, silent
+    assert "scale_allow=no_redis" in silent and PASSWORD not in silent and lab.replicas("litellm") == 1
+    lab.fault("litellm-redis", forward=f"6379=127.0.0.1:{redis_port}")
     lab.ready("litellm-redis")
     lab.config("litellm_settings: {cache: false}")
     off = refused(lambda: tools.scale({"litellm": 2}))
@@ -129,6 +138,7 @@ def test_scaling_is_refused_where_it_would_break_something(lab: operatelab.Lab, 
     assert lab.replicas("litellm") == 1
     allowed = tools.scale({"litellm": 2}, allow=["no_redis"])
     assert len(allowed.changes) == 1 and "each replica counts limits alone" in allowed.notes[0]
+    assert len(tools.scale({"litellm": 2}).notes) == 1  # no worse than it is
     lab.config()
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "litellm"}
     place.create(

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import redis
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, running
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, running, tunnel
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
 
 
@@ -50,10 +52,31 @@ def of_litellm(
         yield address, f"{address}, outside of the namespace"
         return
     with port.opened() as folder:
-        near = redis.Address(
-            address.host, port.port, "", address.password, address.tls, redis.socket_of(folder, port.port)
-        )
         try:
-            yield near, f"Redis in {port.name}"
+            yield near(address, port, folder), f"Redis in {port.name}"
         except redis.RedisError as failure:
             raise ClusterError(str(failure), port.trouble, port.advice) if port.trouble else failure from None
+
+
+def near(address: redis.Address, port: tunnel.PodPort, folder: str) -> redis.Address:
+    """The near end of a tunnel to a Redis."""
+    return replace(address, port=port.port, path=redis.socket_of(folder, port.port))
+
+
+def trouble_with(found: Mapping[str, Any], port: tunnel.PodPort) -> str:
+    """Why a Redis behind a pod's port takes no commands, with the way on; "" where it does.
+
+    A pod may be ready though nothing listens there: not every Redis is deployed with a probe.
+
+    Args:
+        found: see :attr:`~.running.Settings.redis`.
+    """
+    address = redis.Address(found["host"], found["port"], "", found["password"], found["tls"])
+    with port.opened() as folder:
+        try:
+            # LiteLLM, not we, has to trust a certificate; and the name of the Service isn't that of the tunnel.
+            with redis.connect(near(address, port, folder), validate_certs=False):
+                return ""
+        except redis.RedisError as failure:
+            said = [str(failure), port.trouble, port.advice]
+            return ". ".join(one.rstrip(" .") for one in said if one)

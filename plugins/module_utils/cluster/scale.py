@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, running
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import cache, discover, operate, running
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.connections import connection_sum
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
@@ -21,6 +21,8 @@ WORDS = (NO_REDIS, CONNECTIONS, ZERO)
 #: Of PostgreSQL's connections, for backups and people.
 RESERVED = 20
 OPTION = "max_connections"
+#: The playbook's variable that takes the words; the module's option is ``allow``.
+ALLOW = "scale_allow"
 
 
 @dataclass
@@ -69,18 +71,24 @@ def scale(
     stopped = [part for part, number in wanted.items() if number < 1]
     refused = _autoscaled(operator, [part for part in wanted if wanted[part] != now[part]])
     if stopped and ZERO not in allow:
-        refused.append(f"{', '.join(stopped)} would stop altogether; allow {ZERO} if that is meant")
+        refused.append(f"{', '.join(stopped)} would stop altogether; set {ALLOW}={ZERO} if that is meant")
     settings = running.of_litellm(operator.client, operator.namespace, there["litellm"]) if "litellm" in there else None
     if settings is not None and wanted.get("litellm", 0) > 1:
         trouble = _redis(place, settings, result.notes)
-        if trouble and NO_REDIS not in allow:
+        # Fewer than there are count no worse than now.
+        if trouble and NO_REDIS not in allow and wanted["litellm"] > now["litellm"]:
             refused.append(
-                f"{trouble}; several replicas would each count limits alone (allow {NO_REDIS} if that is meant)"
+                f"{trouble}; several replicas would each count limits alone ({ALLOW}={NO_REDIS} if that is meant)"
             )
         elif trouble:
             result.notes.append(f"{trouble}: each replica counts limits alone")
-    if settings is not None:
-        after = {**now, **wanted}
+    after = {**now, **wanted}
+    more = any(after[part] > now[part] for part in ("litellm", "backend") if part in there)
+    # Where nothing grows there is no sum to refuse, and a database that is full or down must not stand in the way:
+    # fewer pods may be what it needs.
+    if settings is not None and not more and not maximum and result.changes:
+        result.notes.append("connections were not asked for, as no part that uses the database grows")
+    elif settings is not None and (more or maximum):
         sizes = {
             "litellm_replicas": after["litellm"],
             "litellm_workers": settings.workers,
@@ -92,11 +100,10 @@ def scale(
         }
         total = connection_sum(sizes)
         result.connections = total["text"]
-        more = any(after[part] > now[part] for part in ("litellm", "backend") if part in there)
         if not total["fits"] and more and CONNECTIONS not in allow:
             refused.append(
                 f"the database would run out of connections: {total['text']}. Scale lower, raise its max_connections"
-                f" (ocp4_workload_litemaas_ha_postgres_max_connections), or allow {CONNECTIONS}"
+                f" (ocp4_workload_litemaas_ha_postgres_max_connections), or set {ALLOW}={CONNECTIONS}"
             )
         elif not total["fits"]:
             result.notes.append("the database may run out of connections")
@@ -144,7 +151,11 @@ def _redis(place: discover.Namespace, settings: running.Settings, notes: list[st
         return f"{failure.attempt}: {failure.words}"
     if port is None:
         notes.append(f"Redis {redis['host']}:{redis['port']} is outside of the namespace: not looked at")
-    return ""
+        return ""
+    trouble = cache.trouble_with(redis, port)
+    return (
+        f"Redis in {port.name} takes no commands: {trouble}. See its log, and scale when it answers" if trouble else ""
+    )
 
 
 def _maximum(place: discover.Namespace, connect_timeout: int) -> int:

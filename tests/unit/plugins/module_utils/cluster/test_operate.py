@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import redis
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import (
+    cache,
     images,
     operate,
     rotation,
     running,
+    scale,
     secrets,
     upgrade,
 )
@@ -167,6 +172,90 @@ def test_redis_counts_where_litellm_is_set_up_for_it() -> None:
     assert running.Settings(config=off, variables={"REDIS_HOST": "litellm-redis"}).redis == {}
     assert running.Settings(arguments=["--num_workers=4"]).workers == 4
     assert running.Settings(variables={"DATABASE_URL": "postgresql://h/d?connection_limit=5"}).pool_limit == 5
+
+
+class Scaled(operate.Operator):
+    """Of parts that are there; nothing is written."""
+
+    def __init__(self) -> None:
+        self.namespace, self.client = "ns", None  # type: ignore[assignment]
+
+    def components(self) -> dict[str, Any]:
+        return {"litellm": deployment(), "backend": deployment("litellm-backend")}
+
+    def write(self, change: operate.Change, *_given: Any, **_more: Any) -> None:
+        pass
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, wanted: dict[str, int], **options: Any) -> scale.Result:
+    """With a PostgreSQL that lets nobody in."""
+
+    def full(*_given: Any) -> int:
+        raise ClusterError("Ask for max_connections", "too many clients already", "or give max_connections")
+
+    monkeypatch.setattr(scale, "_maximum", full)
+    monkeypatch.setattr(scale, "_autoscaled", lambda *_given: [])
+    monkeypatch.setattr(scale, "_redis", lambda *_given: "")
+    monkeypatch.setattr(running, "of_litellm", lambda *_given: running.Settings(config=CONFIG))
+    return scale.scale(Scaled(), None, wanted, check=True, **options)  # type: ignore[arg-type]
+
+
+def test_fewer_pods_can_be_had_of_a_database_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = asked(monkeypatch, {"litellm": 2, "backend": 1})
+    assert len(result.changes) == 2 and result.connections == ""
+    assert result.notes == ["connections were not asked for, as no part that uses the database grows"]
+    assert asked(monkeypatch, {"litellm": 3}).notes == []
+    # What is given costs nothing to add up.
+    assert "max_connections is 50" in asked(monkeypatch, {"litellm": 2}, maximum=50).connections
+    with pytest.raises(ClusterError, match="too many clients already"):
+        asked(monkeypatch, {"litellm": 2, "backend": 4})
+
+
+def test_a_refusal_names_the_variable_that_lets_it_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ClusterError, match="or set scale_allow=connections"):
+        asked(monkeypatch, {"litellm": 9}, maximum=50)
+    with pytest.raises(ClusterError, match="set scale_allow=zero if that is meant"):
+        asked(monkeypatch, {"litellm": 0})
+
+
+class Port:
+    """A pod's port behind which nothing listens."""
+
+    name, port, trouble, advice = "pod ns/litellm-redis-1", 6379, "the pod refused it", "Look at its log"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def opened(self) -> Iterator[str]:
+        yield str(self.folder)
+
+
+def test_a_redis_that_is_ready_and_answers_nothing_counts_no_limits(tmp_path: Path) -> None:
+    found = running.Settings(config=CONFIG, variables={"REDIS_PASSWORD": "hunter2"}).redis
+    port = Port(tmp_path)
+    said = cache.trouble_with(found, port)  # type: ignore[arg-type]
+    assert "Connect to Redis litellm-redis:6379" in said and said.endswith("the pod refused it. Look at its log")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(redis.socket_of(str(tmp_path), 6379))
+        listener.listen()
+        heard = []
+
+        def serve() -> None:
+            for answer in (b"+OK\r\n+PONG\r\n", b"-WRONGPASS invalid\r\n"):
+                near, _address = listener.accept()
+                with near:
+                    heard.append(near.recv(4096))
+                    near.sendall(answer)
+                    near.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port.trouble = ""
+        assert cache.trouble_with(found, port) == ""  # type: ignore[arg-type]
+        said = cache.trouble_with(found, port)  # type: ignore[arg-type]
+        thread.join()
+    assert "Check the password" in said and "hunter2" not in said and b"hunter2" in heard[0]
 
 
 def test_a_password_is_rewritten_wherever_it_stands() -> None:
