@@ -82,7 +82,7 @@ after:
 """
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -109,7 +109,8 @@ def main():
 
 def work(module, params):
     try:
-        with found(module, params) as (address, words):
+        with ExitStack() as tunnel:
+            address, words = found(module, params, tunnel)
             module.no_log_values.update(one for one in (address.password,) if one)
             with redis.connect(address, params["redis_validate_certs"], params["redis_ca_path"]) as connection:
                 before = connection.keys()
@@ -123,15 +124,12 @@ def work(module, params):
     return {"changed": bool(before), "msg": msg, "before": before, "after": after}
 
 
-@contextmanager
-def found(module, params):
-    """Where Redis is, and what it is in words."""
+def found(module, params, tunnel):
+    """Where Redis is, and what it is in words; the way there is closed with ``tunnel``."""
     if params["namespace"]:
         cluster = Cluster.from_params(params)
         place = discover.Namespace(cluster, params["namespace"])
-        with cache.of_litellm(cluster.rest(), place, outside=params["allow_external"]) as one:
-            yield one
-        return
+        return tunnel.enter_context(cache.of_litellm(cluster.rest(), place, outside=params["allow_external"]))
     url = params["redis_url"] or os.environ.get("REDIS_URL", "")
     if not url:
         raise ValueError("Neither namespace nor redis_url is set: give one of them. Nothing was flushed")
@@ -145,7 +143,7 @@ def found(module, params):
             f"{address} may be others' too, and all that is in it would go: set allow_external if it is LiteLLM's"
             " alone. Nothing was flushed"
         )
-    yield address, str(address)
+    return address, str(address)
 
 
 if __name__ == "__main__":
