@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ansible_collections.rhpds.litemaas.tests.integration import harness, kube
 
 SWITCH = "rhpds.litemaas.auto_sync"
 CREDENTIALS = "rhpds.litemaas.credentials"
+VERTEX = "rhpds.litemaas.vertex_ai"
 
 
 @pytest.fixture
@@ -86,9 +88,12 @@ def test_credentials_go_where_they_are_asked_for(
     assert (shown.rc, shown.changed, leaks(shown)) == (0, 0, set()), shown.output
     assert "LITELLM_MASTER_KEY in Secret litellm-secret, ADMIN_API_KEY in Secret backend-secret" in shown.output
     path = tmp_path / "litemaas.env"
-    variables |= {"credentials_file": str(path)}
+    # From where the command is typed, not from where the playbook lies.
+    variables |= {"credentials_file": path.name}
+    env |= {"PWD": str(tmp_path)}
     done = run_playbook(CREDENTIALS, variables, env=env, verbosity=3, diff=True)
     assert (done.rc, done.changed, leaks(done)) == (0, 1, set()), done.output
+    assert f"In {path}" in done.output
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == (
         "LITELLM_MASTER_KEY=sk-master-of-this-test\n"
@@ -104,14 +109,68 @@ def test_credentials_go_where_they_are_asked_for(
     assert "/nowhere/at/all can't be written" in nowhere.output
 
 
-def test_who_may_not_read_secrets_is_told_which_right(
-    place: kube.Namespace, run_playbook: Any, env: dict[str, str], stack: harness.Stack, tmp_path: Path
+@pytest.fixture
+def limited(
+    place: kube.Namespace, env: dict[str, str], stack: harness.Stack, tmp_path: Path
+) -> Callable[..., dict[str, str]]:
+    """The environment of an account with these rights."""
+
+    def made(*rules: dict[str, Any]) -> dict[str, str]:
+        config = Path(stack.variables["KUBECONFIG"]).read_text(encoding="utf-8")
+        path = tmp_path / "kubeconfig"
+        path.write_text(re.sub(r"token: .*", f"token: {place.account(*rules)}", config), encoding="utf-8")
+        return {**env, "K8S_AUTH_KUBECONFIG": str(path)}
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("playbook", "variables", "lacking"),
+    [
+        (CREDENTIALS, {}, [f"get on secrets {name}" for name in ("litellm-secret", "backend-secret", "litemaas-db")]),
+        (SWITCH, {"auto_sync": "on"}, ["patch on deployments.apps litellm-backend", "list on pods"]),
+        (VERTEX, {}, ["create on secrets litemaas-automation-key"]),
+    ],
+)
+def test_rights_that_lack_are_named(
+    place: kube.Namespace,
+    run_playbook: Any,
+    limited: Callable[..., dict[str, str]],
+    playbook: str,
+    variables: dict[str, Any],
+    lacking: list[str],
 ) -> None:
-    place.secret("litellm-secret", LITELLM_MASTER_KEY="sk-master-of-this-test")
-    token = place.account({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]})
-    config = Path(stack.variables["KUBECONFIG"]).read_text(encoding="utf-8")
-    path = tmp_path / "kubeconfig"
-    path.write_text(re.sub(r"token: .*", f"token: {token}", config), encoding="utf-8")
-    done = run_playbook(CREDENTIALS, {"namespace": place.name}, env={**env, "K8S_AUTH_KUBECONFIG": str(path)})
-    assert done.rc == 2
-    assert "The account needs get on secrets there" in done.output
+    some = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"], "resourceNames": ["litellm-backend"]}
+    done = run_playbook(playbook, {"namespace": place.name, **variables}, env=limited(some), verbosity=3)
+    assert (done.rc, done.changed) == (2, 0)
+    assert not [one for one in lacking if f"{one} in {place.name}" not in done.output], done.output
+    assert "get on deployments.apps" not in done.output
+    assert "Traceback" not in done.output and "HTTP response" not in done.output, done.output
+
+
+def test_access_is_what_the_server_says(
+    place: kube.Namespace,
+    runner: harness.Runner,
+    run_playbook: Any,
+    env: dict[str, str],
+    limited: Callable[..., dict[str, str]],
+) -> None:
+    """Rights to one object, a namespace that isn't there, and one that the account may not see."""
+    account = limited({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["ours"]})
+
+    def check(env: dict[str, str], namespace: str, *names: str) -> harness.ModuleResult:
+        needs = [{"verbs": ["get"], "resource": "secrets", "names": list(names)}]
+        return runner.module("k8s_access_check", {"namespace": namespace, "needs": needs}, env=env)
+
+    allowed = check(account, place.name, "ours")
+    assert not allowed.failed and not allowed.changed
+    lacking = check(account, place.name, "ours", "theirs")
+    assert lacking.failed and lacking["missing_rights"] == [f"get on secrets theirs in {place.name}"]
+    assert check(account, place.name)["missing_rights"] == [f"get on secrets in {place.name}"]
+    assert "Nor may it see whether there is a namespace nowhere" in check(account, "nowhere", "ours")["msg"]
+    assert "There is no namespace nowhere: check namespace" in check(env, "nowhere", "ours")["msg"]
+    unreachable = check({"K8S_AUTH_HOST": "https://127.0.0.1:9", "K8S_AUTH_API_KEY": "sk-of-nobody"}, place.name)
+    assert unreachable.failed and "Check the API server's address" in unreachable["msg"]
+    nowhere = run_playbook(CREDENTIALS, {"namespace": "nowhere"}, env=env)
+    assert nowhere.rc == 2
+    assert "There is no namespace nowhere" in nowhere.output

@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Rest, if_allowed
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
 
 
 @dataclass(frozen=True)
 class Need:
-    """A right: a verb on a resource of a group, in a namespace, or of the cluster where that is ""."""
+    """A right: a verb on a resource of a group, in a namespace, or of the cluster where that is "".
+
+    With a name it is the right to that object alone.
+    """
 
     verb: str
     group: str
     resource: str
     namespace: str = ""
+    name: str = ""
 
     @classmethod
     def of(cls, verb: str, path: str) -> Need:
@@ -34,13 +39,14 @@ class Need:
         return cls(verb, group, rest[1])
 
     def sentence(self) -> str:
-        """``create on deployments.apps in litemaas``."""
+        """``create on deployments.apps in litemaas``, ``get on secrets litellm-secret in litemaas``."""
         resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        resource += f" {self.name}" if self.name else ""
         return f"{self.verb} on {resource} in {self.namespace or 'the cluster'}"
 
 
 def covered(need: Need, rules: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether rules of a namespace give a right, to every object of that kind. Pure."""
+    """Whether rules of a namespace give a right: to every object of that kind, or to the one that is named. Pure."""
 
     def has(values: Sequence[str], wanted: str) -> bool:
         return "*" in values or wanted in values
@@ -49,7 +55,7 @@ def covered(need: Need, rules: Iterable[Mapping[str, Any]]) -> bool:
         has(rule.get("verbs") or (), need.verb)
         and has(rule.get("apiGroups") or (), need.group)
         and has(rule.get("resources") or (), need.resource)
-        and not rule.get("resourceNames")
+        and (not rule.get("resourceNames") or need.name in rule["resourceNames"])
         for rule in rules
     )
 
@@ -74,9 +80,26 @@ def missing(client: Rest, needs: Iterable[Need], namespace: str) -> list[Need]:
     ]
 
 
+def look(client: Rest, needs: Iterable[Need], namespace: str) -> dict[str, Any]:
+    """Whether a namespace is there, and rights in it; a module's result, with ``failed``. Raises ClusterError."""
+    found, refusal = if_allowed(lambda: client.find(f"/api/v1/namespaces/{quote(namespace, safe='')}"))
+    lacking = [need.sentence() for need in missing(client, needs, namespace)]
+    if found is None and not refusal:
+        message = (
+            f"There is no namespace {namespace}: check namespace, and which cluster K8S_AUTH_… or the kubeconfig means"
+        )
+    elif lacking:
+        unseen = f". Nor may it see whether there is a namespace {namespace}: check that name too" if refusal else ""
+        message = f"The account lacks rights: {', '.join(lacking)}{unseen}"
+    else:
+        return {"failed": False, "msg": f"No right lacks in {namespace}", "missing_rights": []}
+    return {"failed": True, "msg": message, "missing_rights": lacking}
+
+
 def _allowed(client: Rest, need: Need) -> bool:
     resource, _slash, part = need.resource.partition("/")
     attributes = {"verb": need.verb, "group": need.group, "resource": resource, "namespace": need.namespace}
+    attributes |= {"name": need.name} if need.name else {}
     answer = client.request(
         "POST",
         f"{REVIEWS}/selfsubjectaccessreviews",
