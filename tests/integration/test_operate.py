@@ -191,12 +191,13 @@ def test_an_upgrade_touches_images_alone_and_changes_nothing_twice(
         "namespace": lab.place.name,
         "litellm_tag": NEW["litellm"],
         "version": "0.5.0",
-        "dest": str(tmp_path / "b"),
+        "dest": "b",
     }
-    planned = run_playbook("rhpds.litemaas.upgrade", values, check=True)
+    typed_in = {"PWD": str(tmp_path)}
+    planned = run_playbook("rhpds.litemaas.upgrade", values, check=True, env=typed_in)
     assert planned.rc == 0 and planned.changed == 1, planned.output
     assert lab.images("litellm") == {"litellm": lab.image("litellm")} and not (tmp_path / "b").exists()
-    done = run_playbook("rhpds.litemaas.upgrade", values)
+    done = run_playbook("rhpds.litemaas.upgrade", values, env=typed_in)
     assert done.rc == 0 and done.changed == 1, done.output
     assert lab.images("litellm") == {"litellm": "quay.io/example/litellm:main-v1.85.0-stable"}
     assert lab.images("litellm-backend") == {"backend": "quay.io/example/litellm-backend:0.5.0"}
@@ -216,7 +217,7 @@ def test_an_upgrade_touches_images_alone_and_changes_nothing_twice(
         "DATABASE_URL", "litemaas-db", "LITELLM_DATABASE_URL"
     )
     assert lab.place.get("Pod", upgrade.PULL_CHECK) is None
-    again = run_playbook("rhpds.litemaas.upgrade", values)
+    again = run_playbook("rhpds.litemaas.upgrade", values, env=typed_in)
     assert again.rc == 0 and again.changed == 0 and "as wanted already" in again.output, again.output
     assert len(list((tmp_path / "b").glob("*.json"))) == 1
     # A deploy with the same tags finds nothing to do, and nothing else was touched.

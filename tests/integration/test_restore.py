@@ -249,8 +249,9 @@ def test_through_the_pod(
         }
         spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
         namespace.create("apps/v1", "Deployment", name, spec=spec)
-    environment = {"K8S_AUTH_KUBECONFIG": stack.variables["KUBECONFIG"]}
-    given = {"namespace": namespace.name, "dest": str(tmp_path / "b"), "backup": "latest"}
+    # Paths are those of the folder where the commands are typed.
+    environment = {"K8S_AUTH_KUBECONFIG": stack.variables["KUBECONFIG"], "PWD": str(tmp_path)}
+    given, folder = {"namespace": namespace.name, "dest": "b", "backup": "latest"}, tmp_path / "b"
 
     def played(name: str, expect: int = 0, check: bool = False, **more: Any) -> harness.PlaybookResult:
         done = run_playbook(f"rhpds.litemaas.{name}", {**given, **more}, check=check, verbosity=3, env=environment)
@@ -261,18 +262,20 @@ def test_through_the_pod(
 
     done = played("backup", vault_password_secret="vault")
     assert "keys beside it, encrypted" in done.stdout
-    found = backups.in_folder(given["dest"], verify=True)[0][0]
-    keys = Path(given["dest"]) / found.manifest["keys"]["file"]
+    assert f"dumped to {folder}:" in done.stdout
+    found = backups.in_folder(str(folder), verify=True)[0][0]
+    keys = folder / found.manifest["keys"]["file"]
     assert stat.S_IMODE(keys.stat().st_mode) == 0o600
     vault = VaultLib([("default", VaultSecret(b"of-the-vault"))])
     plain = yaml.safe_load(vault.decrypt(keys.read_bytes()))
     assert plain == {"master_key": "sk-master-of-test", "salt_key": SALT}
-    assert "with keys" in played("list_backups").stdout
+    listed = played("list_backups").stdout
+    assert "with keys" in listed
+    assert str(folder) in listed
     execute(catalogue, "DELETE FROM notes")
     assert "nothing was changed" in played("test_restore").stdout
     assert others(catalogue) == []
-    assert "would be restored" in played("restore", check=True).stdout
-    assert "Give confirm=" in played("restore", 2).stdout
+    assert "would be restored" in played("restore", check=True, backup=f"b/{found.name}.json").stdout
     assert others(catalogue) == []
     done = played("restore", confirm=namespace.name)
     assert execute(catalogue, "SELECT count(*) FROM notes") == [(9,)]
