@@ -16,6 +16,8 @@ options:
     description:
       - Where LiteMaaS's database is, as V(postgresql://user:password@host:5432/database), with C(?sslmode=) and other
         parameters of PostgreSQL's client library where they are needed, or in its C(key=value) form.
+      - Prisma's own parameters of a URL, such as C(connection_limit) and C(pool_timeout), are left out. Its
+        C(schema) becomes the search_path.
       - Special characters of the password are percent-encoded in a URL; V(@) is V(%40), V(/) is V(%2F), V(#) is V(%23).
       - The user needs to read and write LiteMaaS's tables and to make temporary tables.
       - Falls back to the environment variable E(LITEMAAS_DSN), then to what O(namespace) has.
