@@ -92,6 +92,14 @@ def test_rules_that_give_a_right(rule, has):
     assert rights.covered(need, [rule]) is has and need.sentence() == "create on deployments.apps in ns"
 
 
+@pytest.mark.parametrize(("name", "has"), [("ours", True), ("theirs", False), ("", False)])
+def test_a_right_to_one_object(name, has):
+    need = rights.Need("get", "", "secrets", "ns", name)
+    rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["ours"]}
+    assert rights.covered(need, [rule]) is has
+    assert need.sentence() == f"get on secrets {name} in ns".replace("  ", " ")
+
+
 def test_the_newer_form_of_discovery():
     def group(name, version, *kinds):
         resources = [{"responseKind": {"kind": kind}} for kind in kinds]
