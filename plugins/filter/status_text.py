@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.status_page import size, words
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.status_page import DRIFT, size, words
 
 DOCUMENTATION = r"""
 name: status_text
@@ -55,7 +55,7 @@ MARKS = {"broken": "!!", "attention": "! "}
 WIDTH = 13
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 #: Parts without which a line would say nothing.
-LINES = ("pods", "database", "redis", "models", "keys", "expiring", "subscriptions", "spend", "backups")
+LINES = ("pods", "database", "redis", "drift", "models", "keys", "expiring", "subscriptions", "spend", "backups")
 
 
 def status_text(status: Mapping[str, Any], reasons: int = 12) -> list[str]:
@@ -100,6 +100,11 @@ def _database(part: Mapping[str, Any]) -> Iterator[str]:
 
 def _redis(part: Mapping[str, Any]) -> Iterator[str]:
     yield f"{part['keys']:,} keys, {size(part['memory_bytes'])}" if part["there"] else "none"
+
+
+def _drift(part: Mapping[str, Any]) -> Iterator[str]:
+    found = {name: part[name]["count"] for name in DRIFT if name in part}
+    yield ", ".join(f"{count:,} {words(name)}" for name, count in found.items() if count) or "none"
 
 
 def _models(part: Mapping[str, Any]) -> Iterator[str]:
@@ -154,6 +159,7 @@ _SAID = {
     "pods": _pods,
     "database": _database,
     "redis": _redis,
+    "drift": _drift,
     "models": _models,
     "keys": _keys,
     "expiring": _expiring,

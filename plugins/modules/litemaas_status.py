@@ -161,7 +161,7 @@ status:
     parts:
       description:
         - Part by part what was found. C(read) of each is V(read), V(partly), V(unread) or V(not_asked), C(errors) what
-          stood in the way.
+          stood in the way, C(unknown) is there where that is what this run lacks, a right or an address.
       type: dict
 litellm_url:
   description: Address of the proxy that was used.
@@ -222,8 +222,19 @@ def main():
     module.run(partial(work, module))
 
 
+#: One of them is needed: there is nothing to look at without.
+ADDRESSES = ("namespace", "litellm_url", "litemaas_dsn", "litellm_dsn", "redis_url")
+
+
 def work(module):
     params = module.params
+    if not any(params[name] for name in ADDRESSES):
+        return {
+            "failed": True,
+            "changed": False,
+            "msg": f"Nothing could be read: none of {', '.join(ADDRESSES)} is set."
+            " Give namespace to have the others found in the cluster",
+        }
     options = options_of(params)
     if params["report"]:
         status_files.check(params["report"])

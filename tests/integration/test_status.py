@@ -190,6 +190,11 @@ def test_what_an_account_may_not_read_is_named_and_the_rest_goes_on(
     assert parts["pods"]["pods"] and parts["litellm"]["ready"] and parts["routes"]["read"] == "read"
     assert parts["backend"]["backends"][0]["health"] == "HTTP 200"
     assert parts["subscriptions"]["read"] == "read" and found["status"]["state"] == "attention"
+    # A right that is missing is no database that is down; its words are long, and said once.
+    said = [one for one in found["status"]["reasons"] if "list on deployments.apps" in one["text"]]
+    assert [one["part"] for one in said] == ["pods"] and "(also for images)" in said[0]["text"], said
+    blind = runner.module("litemaas_status", {**given, "parts": ["litellm", "database"]}, env=env)
+    assert blind["status"]["state"] == "attention" and "can't be told" in texts(blind, "database"), blind["msg"]
 
     nothing = {**UNSET, "KUBECONFIG": running.account(runner.folder, (), "nobody")}
     found = runner.module("litemaas_status", {"namespace": running.name, "retry_count": 0}, env=nothing)
@@ -302,6 +307,10 @@ def test_models_are_told_by_store_and_state(
     }
     assert [items[name]["deployments"] for name in ("both", "twice", "orphan")] == [1, 2, 0]
     assert f"{prefix}orphan" in texts(found, "models") and f"{prefix}retired" not in texts(found, "models")
+    drift = found["status"]["parts"]["drift"]
+    assert set(status.DRIFT) - set(drift) <= {"orphaned_keys", "keys_without_alias", "alive_revoked_keys"}
+    twins = [one["name"] for part in ("identical_twins", "possible_twins") for one in drift[part]["items"]]
+    assert f"{prefix}twice" in twins
     # It only looked.
     assert not [one for one in harness_rows(stores) if one == f"{prefix}lonely"]
 
@@ -396,6 +405,8 @@ def test_servers_that_are_down_are_named(
     all_dead = {**given, "litellm_dsn": dead, "litellm_url": "http://127.0.0.1:1", "retry_count": 0}
     found = runner.module("litemaas_status", all_dead)
     assert found.failed and found["msg"].startswith("Nothing could be read") and "hunter2" not in found["msg"]
+    found = runner.module("litemaas_status", {}, env=UNSET)
+    assert found.failed and found["msg"].count("set") == 1, found["msg"]
     found = runner.module("litemaas_status", {"expiring_within": "soon"})
     assert found.failed and "expiring_within" in found["msg"]
 

@@ -53,10 +53,24 @@ LINE = 500
 TIMEOUT = 15
 #: Bytes of an answer that is still read.
 LONGEST = 1 << 22
+#: What is attempted where a part is made of several kinds of objects.
+ALL = "Read the namespace's objects"
 
 Errors = list[str]
 #: Opens a connection to a server.
 Opener = Callable[[], socket.socket]
+
+
+class NothingRead(ClusterError):
+    """Of a part of which nothing can be read, for what is in its list of errors already.
+
+    Attributes:
+        blind: whether each of them says what this run lacks, and nothing of the server.
+    """
+
+    def __init__(self, attempt: str, errors: Errors, blind: bool = True) -> None:
+        super().__init__(attempt, "; ".join(errors))
+        self.blind = blind
 
 
 class Objects:
@@ -130,15 +144,11 @@ def pods(objects: Objects, errors: Errors) -> dict[str, Any]:
         workloads += [_workload(kind, one) for one in objects.listed(resource, errors)]
     found = [_pod(one, objects.rest.now) for one in objects.listed("pods", errors)]
     if len(errors) == 3:
-        raise ClusterError(*_all_of(errors))
+        raise NothingRead(ALL, errors)
     return {
         "workloads": sorted(workloads, key=lambda one: one["name"]),
         "pods": sorted((one for one in found if one["phase"] != "Succeeded"), key=lambda one: one["name"]),
     }
-
-
-def _all_of(errors: Sequence[str]) -> tuple[str, str]:
-    return "Read the namespace's objects", "; ".join(errors)
 
 
 def _workload(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def routes(objects: Objects, errors: Errors) -> dict[str, Any]:
     found = [*_routes(objects.listed("routes.route.openshift.io", errors))]
     found += _ingresses(objects.listed("ingresses.networking.k8s.io", errors))
     if len(errors) == 2:
-        raise ClusterError(*_all_of(errors))
+        raise NothingRead(ALL, errors)
     return {"routes": sorted(found, key=lambda one: (one["service"], one["name"]))}
 
 
@@ -246,7 +256,7 @@ def images(objects: Objects, errors: Errors) -> dict[str, Any]:
                         mismatches.append({**entry, "image": image, "wanted": main["image"]})
             mismatches += _left_behind(name, template, running)
     if len(errors) == 3:
-        raise ClusterError(*_all_of(errors))
+        raise NothingRead(ALL, errors)
     return {"images": found, "mismatches": mismatches}
 
 
@@ -302,7 +312,7 @@ def logs(objects: Objects, errors: Errors, lines: int, apps: Sequence[str]) -> d
                 shown = [redact(line, hidden)[:LINE] for line in text.splitlines()[-lines:]]
                 found.append({"pod": name, "container": container["name"], "lines": shown})
     if errors and not found:
-        raise ClusterError("Read the logs", "; ".join(errors))
+        raise NothingRead("Read the logs", errors)
     return {"logs": found}
 
 

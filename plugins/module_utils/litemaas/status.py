@@ -20,8 +20,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.status import NothingRead
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import BadOption, LiteLLMError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import catalog, keys, sync
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import Connection, DatabaseError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.redis import RedisError
@@ -61,10 +63,17 @@ DRIFT = (
     "only_in_litemaas",
     "differing",
     "duplicate_names",
+    "identical_twins",
+    "possible_twins",
     "config_models",
     "orphaned_keys",
     "keys_without_alias",
     "alive_revoked_keys",
+    "stuck_subscriptions",
+    "stuck_keys",
+    "waiting_subscriptions",
+    "unproven_subscriptions",
+    "active_on_unavailable",
 )
 KEYS, DELETED_KEYS = keys.KEY_TABLE, '"LiteLLM_DeletedVerificationToken"'
 DAILY, SPEND_LOGS = '"LiteLLM_DailyUserSpend"', '"LiteLLM_SpendLogs"'
@@ -114,6 +123,16 @@ def collect(sources: Sources, options: Options) -> dict[str, dict[str, Any]]:
     return _Collector(sources, options).run()
 
 
+def blind(failure: Exception) -> bool:
+    """Whether a failure says what this run lacks, a right or an address, and nothing of the server."""
+    if isinstance(failure, NothingRead):
+        return failure.blind
+    if isinstance(failure, BadOption):
+        return True
+    # Words of the API server, as all of the ways to it give them; a tunnel's come as the database's trouble.
+    return isinstance(failure, ClusterError) and any(f"HTTP {status}: " in str(failure) for status in (401, 403))
+
+
 class _Collector:
     def __init__(self, sources: Sources, options: Options) -> None:
         self.sources, self.options = sources, options
@@ -144,7 +163,11 @@ class _Collector:
             try:
                 data = parts[name](errors)
             except Trouble as failure:
-                self.found[name] = {"read": UNREAD, "errors": list(dict.fromkeys([*errors, str(failure)]))}
+                told = errors if isinstance(failure, NothingRead) else [*errors, str(failure)]
+                self.found[name] = {"read": UNREAD, "errors": list(dict.fromkeys(told))}
+                # A proxy is only down where it was asked.
+                if blind(failure) or (name == "litellm" and self.silence is None):
+                    self.found[name]["unknown"] = True
             else:
                 self.found[name] = {"read": PARTLY if errors else READ, "errors": list(dict.fromkeys(errors)), **data}
         return self.found
@@ -154,9 +177,7 @@ class _Collector:
     def _connection(self, which: str) -> Connection:
         found = self.sources.connections.get(which)
         if found is None:
-            raise DatabaseError(
-                f"Read {which}_dsn", "it is not set", "Give it, or namespace to have it found in the cluster"
-            )
+            raise BadOption(f"{which}_dsn", *discover.NOT_SET)
         if isinstance(found, Exception):
             raise found
         return found
@@ -188,7 +209,7 @@ class _Collector:
             if self.silence is not None:
                 raise self.silence
             if self.sources.read_deployments is None:
-                raise LiteLLMError("GET /model/info", words="litellm_url is not known", advice="Give it, or namespace")
+                raise BadOption("litellm_url", *discover.NOT_SET)
             self.entries = self.sources.read_deployments()
         return self.entries
 
@@ -197,7 +218,7 @@ class _Collector:
             if self.silence is not None:
                 raise self.silence
             if self.sources.list_keys is None:
-                raise LiteLLMError("GET /key/list", words="litellm_url is not known", advice="Give it, or namespace")
+                raise BadOption("litellm_url", *discover.NOT_SET)
             self.api_keys = self.sources.list_keys()
         return self.api_keys
 
@@ -206,9 +227,7 @@ class _Collector:
     def _litellm(self, _errors: list[str]) -> dict[str, Any]:
         client = self.sources.client
         if client is None:
-            raise LiteLLMError(
-                "GET /health/readiness", words="litellm_url is not known", advice="Give it, or namespace"
-            )
+            raise BadOption("litellm_url", *discover.NOT_SET)
         # Asked once: whoever looks at a proxy that is down wants to hear of it now.
         asked = client.sibling()
         try:
@@ -237,6 +256,7 @@ class _Collector:
 
     def _database(self, errors: list[str]) -> dict[str, Any]:
         found = []
+        blindly = True
         for which in self.sources.connections or ("litemaas",):
             try:
                 connection = self._connection(which)
@@ -250,9 +270,9 @@ class _Collector:
                     found.append(entry)
             except Trouble as failure:
                 errors.append(str(failure))
+                blindly = blindly and blind(failure)
         if not found:
-            # Once more: said as what is the matter with the part, not with some of it.
-            raise DatabaseError("Read the databases", "; ".join(errors))
+            raise NothingRead("Read the databases", errors, blindly)
         return {"databases": found}
 
     def _drift(self, errors: list[str]) -> dict[str, Any]:
@@ -298,7 +318,7 @@ class _Collector:
         except ClusterError as failure:
             errors.append(str(failure))
         if in_litellm is None and rows is None:
-            raise DatabaseError("Read the models", "; ".join(errors))
+            raise NothingRead("Read the models", errors)
         items = [
             _model(name, in_litellm, rows, config, hidden)
             for name in sorted({*(in_litellm or {}), *(rows or {}), *config})
@@ -350,7 +370,8 @@ class _Collector:
             try:
                 return self._keys_of_api(self._listed_keys())
             except LiteLLMError as failure:
-                raise DatabaseError("Count the keys", "; ".join([*errors, str(failure)])) from None
+                errors.append(str(failure))
+                raise NothingRead("Count the keys", errors) from None
         options = self.options
         with self._reading(tables, "Count the keys") as cursor:
             tables.require(cursor, {KEYS: KEY_COLUMNS}, "Count the keys", "LiteLLM")

@@ -368,10 +368,17 @@ DRIFT = {
     "only_in_litemaas": "Models only in LiteMaaS",
     "differing": "Rows that differ from LiteLLM",
     "duplicate_names": "Names with several deployments",
+    "identical_twins": "Names with deployments that are copies of each other",
+    "possible_twins": "The same, but for what LiteLLM doesn't show",
     "config_models": "Models of LiteLLM's config.yaml, which LiteMaaS doesn't show",
     "orphaned_keys": "Active rows whose key LiteLLM doesn't have",
     "keys_without_alias": "The same, without an alias",
     "alive_revoked_keys": "Keys revoked in LiteMaaS that still work",
+    "stuck_subscriptions": "Subscriptions that the backend's sync made inactive, of models that are there again",
+    "stuck_keys": "Keys that it made inactive with them",
+    "waiting_subscriptions": "Subscriptions that it made inactive, of models that are still unavailable",
+    "unproven_subscriptions": "Inactive subscriptions of which it isn't certain who made them so",
+    "active_on_unavailable": "Active subscriptions to unavailable models",
 }
 
 
@@ -387,7 +394,7 @@ def _drift(part: Part) -> str:
 
 def _name(entry: Any) -> str:
     if isinstance(entry, Mapping):
-        entry = entry.get("name") or entry.get("alias") or entry.get("id")
+        entry = entry.get("name") or entry.get("alias") or entry.get("model") or entry.get("id")
     return str(entry)
 
 

@@ -10,6 +10,8 @@ a report that is never healthy is soon no longer read.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -51,6 +53,8 @@ JUDGED = (
 )
 #: Names that a sentence holds at most.
 NAMES = 3
+#: A part of sync's report that isn't there: the database lacks a table, or keys weren't read.
+_NONE: Mapping[str, Any] = {"count": 0, "items": ()}
 
 Parts = Mapping[str, Mapping[str, Any]]
 Reason = dict[str, str]
@@ -58,7 +62,7 @@ Reason = dict[str, str]
 
 def document(parts: Parts, *, now: datetime, namespace: str | None = None, litellm_url: str = "") -> dict[str, Any]:
     """The whole status: for the module's result, the page, and the JSON beside it."""
-    reasons = list(reasons_of(parts, now))
+    reasons = [{**one, "advice": _placed(one["advice"], namespace)} for one in reasons_of(parts, now)]
     reasons.sort(key=lambda one: one["severity"] != BROKEN)  # stable: parts keep their order
     state = reasons[0]["severity"] if reasons else HEALTHY
     return {
@@ -72,6 +76,16 @@ def document(parts: Parts, *, now: datetime, namespace: str | None = None, litel
         "versions": versions(parts),
         "parts": {name: dict(part) for name, part in parts.items()},
     }
+
+
+def _placed(advice: str, namespace: str | None) -> str:
+    """A hint as it can be entered where the run was given a namespace."""
+    if not namespace:
+        return advice
+    return _COMMAND.sub(lambda found: f"{found[0]} -e namespace={shlex.quote(namespace)}", advice)
+
+
+_COMMAND = re.compile(r"ansible-playbook rhpds\.litemaas\.\w+")
 
 
 def message(status: Mapping[str, Any]) -> str:
@@ -118,22 +132,35 @@ def versions(parts: Parts) -> dict[str, str]:
 
 def reasons_of(parts: Parts, now: datetime) -> Iterator[Reason]:
     """Everything that isn't as it should be, part by part."""
-    said: set[str] = set()
+    troubled = {name: part for name, part in parts.items() if part["read"] in (UNREAD, PARTLY)}
+    said: dict[str, str] = {}
     judge = _Judge(parts, now)
     for name, part in parts.items():
         if name in JUDGED and part["read"] in (READ, PARTLY):
             yield from getattr(judge, name)(part)
-        if part["read"] in (UNREAD, PARTLY):
-            how = "could not be read" if part["read"] == UNREAD else "could not be read in full"
-            # One right that is missing may stand in the way of several parts.
+        if name in troubled:
+            severity = _severity_unread(name, part)
+            how = "could not be read in full" if part["read"] == PARTLY else "could not be read"
+            how = "can't be told" if part.get("unknown") else how
+            # One right that is missing may stand in the way of several parts: its words are long, and said once.
             fresh = [one for one in part["errors"] if one not in said]
-            said.update(fresh)
-            text = f"{how}: {'; '.join(fresh)}" if fresh else f"{how}, as said above"
-            yield _reason(_SEVERITY_UNREAD.get((name, part["read"]), ATTENTION), name, text)
+            said.update(dict.fromkeys(fresh, name))
+            if fresh:
+                yield _reason(severity, name, f"{how}: {'; '.join(_with_parts(one, name, troubled) for one in fresh)}")
+            elif severity == BROKEN:
+                yield _reason(severity, name, f"{how}, see {said[part['errors'][0]]}")
 
 
-#: LiteLLM that doesn't answer and databases that let nobody in are no lack of knowledge.
-_SEVERITY_UNREAD = {("litellm", UNREAD): BROKEN, ("database", UNREAD): BROKEN}
+def _severity_unread(name: str, part: Mapping[str, Any]) -> str:
+    """LiteLLM that doesn't answer and databases that let nobody in are no lack of knowledge; a lack of rights is."""
+    down = name in ("litellm", "database") and part["read"] == UNREAD and not part.get("unknown")
+    return BROKEN if down else ATTENTION
+
+
+def _with_parts(error: str, name: str, troubled: Parts) -> str:
+    """An error with the other parts in whose way it stands."""
+    others = [other for other, part in troubled.items() if other != name and error in part["errors"]]
+    return f"{error.rstrip('.')} (also for {', '.join(others)})" if others else error
 
 
 def _reason(severity: str, part: str, text: str, advice: str = "") -> Reason:
@@ -150,6 +177,7 @@ def _many(count: int, one: str, several: str = "") -> str:
 
 
 _SYNC = "ansible-playbook rhpds.litemaas.sync_databases"
+_RESTART = "ansible-playbook rhpds.litemaas.restart"
 
 
 class _Judge:
@@ -221,7 +249,7 @@ class _Judge:
         if mock:
             serve = "serve" if len(mock) > 1 else "serves"
             text = f"{_names(mock)} {serve} made-up data, while the health check says that all is well"
-            advice = "It could not reach its database when it started: put that right, then run rhpds.litemaas.restart"
+            advice = f"It could not reach its database when it started: put that right, then {_RESTART}"
             yield _reason(BROKEN, "backend", text, advice)
         bad = [one for one in part["backends"] if one["health"] not in ("HTTP 200", "")]
         if bad:
@@ -316,6 +344,25 @@ class _Judge:
             names = _names([one["name"] for one in differing])
             text = f"rows of LiteMaaS differ from LiteLLM ({names})"
             yield _reason(ATTENTION, "drift", text, f"{_SYNC} --check shows what, without --check it is put right")
+        twins = part.get("identical_twins", _NONE)
+        if twins["count"]:
+            many = _many(
+                twins["count"], "name has deployments that are copies", "names have deployments that are copies"
+            )
+            names = _names([one["name"] for one in twins["items"]], twins["count"])
+            yield _reason(ATTENTION, "drift", f"{many} of each other ({names})", f"{_SYNC} -e sync_repair=duplicates")
+        stuck, keys = part.get("stuck_subscriptions", _NONE), part.get("stuck_keys", _NONE)
+        if stuck["count"]:
+            many = _many(stuck["count"], "subscription was", "subscriptions were")
+            taken = f", {_many(keys['count'], 'key')} with them" if keys["count"] else ""
+            names = _names(list(dict.fromkeys(one["model"] for one in stuck["items"])))
+            text = f"{many} made inactive by the backend's sync{taken}, and the models are there again ({names})"
+            yield _reason(ATTENTION, "drift", text, f"{_SYNC} -e sync_repair=stuck_subscriptions")
+        idle = part.get("active_on_unavailable", _NONE)
+        if idle["count"] and not self.parts.get("subscriptions", {}).get("on_unavailable_models"):
+            names = _names(list(dict.fromkeys(one["model"] for one in idle["items"])))
+            text = f"{_many(idle['count'], 'active subscription')} to models that are unavailable ({names})"
+            yield _reason(ATTENTION, "drift", text, f"{_SYNC} -e sync_repair=unavailable_subscriptions")
 
     def backups(self, part: Mapping[str, Any]) -> Iterator[Reason]:
         advice = "ansible-playbook rhpds.litemaas.backup"

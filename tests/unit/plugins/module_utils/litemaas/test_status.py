@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ansible_collections.rhpds.litemaas.plugins.filter.status_text import status_text
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import BadOption
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import status, status_files, status_page, verdict
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
@@ -193,6 +194,7 @@ def change(parts, path, value):
     place[int(last) if isinstance(place, list) else last] = value
 
 
+SUBSCRIPTION = {"id": "1", "model": "m", "user_id": "2"}
 KEY = {"count": 1, "items": [{"id": "1", "alias": "somebody_1", "user_id": None}]}
 
 
@@ -251,6 +253,24 @@ KEY = {"count": 1, "items": [{"id": "1", "alias": "somebody_1", "user_id": None}
         ({"keys.orphaned_rows": 1, "drift.orphaned_keys": KEY}, "attention", "keys", "without a key in LiteLLM"),
         ({"subscriptions.on_unavailable_models": 4}, "attention", "subscriptions", "4 active subscriptions"),
         ({"drift.differing": {"count": 1, "items": [{"name": "m", "columns": ["tpm"]}]}}, "attention", "drift", "(m)"),
+        (
+            {"drift.identical_twins": {"count": 1, "items": [{"name": "m", "keep": "1", "ids": ["2"]}]}},
+            "attention",
+            "drift",
+            "1 name has deployments that are copies of each other (m)",
+        ),
+        (
+            {"drift.stuck_subscriptions": {"count": 2, "items": [SUBSCRIPTION] * 2}, "drift.stuck_keys": KEY},
+            "attention",
+            "drift",
+            "2 subscriptions were made inactive by the backend's sync, 1 key with them, and the models are there",
+        ),
+        (
+            {"drift.active_on_unavailable": {"count": 1, "items": [SUBSCRIPTION]}},
+            "attention",
+            "drift",
+            "1 active subscription to models that are unavailable (m)",
+        ),
         ({"backups.backups": []}, "attention", "backups", "none is recorded"),
         ({"backups.backups.0.time": "2025-11-01T00:00:00Z"}, "attention", "backups", "61 days old"),
     ],
@@ -270,6 +290,10 @@ def test_what_is_wrong_is_named(changes, severity, part, words):
         {"models.items.0": model("m", "only_litemaas", "unavailable")},
         {"drift.differing": {"count": 1, "items": [{"name": "m", "columns": [], "kept": ["name"]}]}},
         {"keys.states.expiring": 5000},
+        # Its model isn't there yet; nobody knows who did it; it may be two accounts at a provider.
+        {"drift.waiting_subscriptions": {"count": 1, "items": [SUBSCRIPTION]}},
+        {"drift.unproven_subscriptions": {"count": 1, "items": [SUBSCRIPTION]}},
+        {"drift.possible_twins": {"count": 1, "items": [{"name": "m"}]}},
         {"pods.pods.0": pod("x", "litellm", restarts=3, last_restart_seconds=100_000)},
     ],
 )
@@ -287,9 +311,13 @@ def test_the_worst_comes_first_and_what_could_not_be_read_is_said_once():
     parts["backend"]["backends"][0]["mock"] = True
     found = made(parts)
     assert found["reasons"][0]["part"] == "backend" and not found["complete"]
-    assert [one["text"] for one in found["reasons"][1:]] == [
-        "could not be read: pods: 403",
-        "could not be read, as said above",
+    assert [one["text"] for one in found["reasons"][1:]] == ["could not be read: pods: 403 (also for images)"]
+    # What is down is said with its part all the same.
+    parts["database"] = {"read": "unread", "errors": ["pods: 403"]}
+    found = made(parts)
+    assert [(one["part"], one["text"]) for one in found["reasons"]][1:] == [
+        ("database", "could not be read, see pods"),
+        ("pods", "could not be read: pods: 403 (also for images, database)"),
     ]
     assert "Not everything could be read" in verdict.message(found)
     parts["backups"] = {"read": "not_asked", "errors": [], "why": "no namespace"}
@@ -303,6 +331,62 @@ def test_a_proxy_that_does_not_answer_is_no_want_of_knowledge():
     parts = well()
     parts["database"] = {"read": "unread", "errors": ["refused"]}
     assert made(parts)["state"] == "broken"
+
+
+@pytest.mark.parametrize("name", ["litellm", "database"])
+def test_what_an_account_may_not_read_is_not_broken(name):
+    def forbidden(_errors):
+        raise ClusterError("Read Secret s in maas", "HTTP 403: secrets is forbidden", "The account needs get", 403)
+
+    def gone(_errors):
+        raise DatabaseError("Connect", "refused") if name == "database" else ClusterError("Connect", "refused")
+
+    source = status.Sources(connections={"litemaas": failure_of(forbidden)}, others={"litellm": forbidden})
+    found = status.collect(source, status.Options(parts=[name]))
+    assert found[name]["unknown"] and len(found[name]["errors"]) == 1
+    told = made({**well(), **found})
+    assert told["state"] == "attention" and not told["complete"]
+    assert told["reasons"][0]["text"].startswith("can't be told: Read Secret s in maas: HTTP 403")
+    if name == "database":
+        source = status.Sources(connections={"litemaas": failure_of(gone), "litellm": failure_of(forbidden)})
+        found = status.collect(source, status.Options(parts=[name]))
+        assert "unknown" not in found[name] and made({**well(), **found})["state"] == "broken"
+
+
+def failure_of(call):
+    with pytest.raises(status.Trouble) as failure:
+        call([])
+    return failure.value
+
+
+def test_nothing_is_said_twice_of_a_part_of_which_nothing_is_known():
+    found = status.collect(status.Sources(), status.Options(parts=["litellm", "database", "drift", "models", "keys"]))
+    said = [one for part in found.values() for one in part["errors"]]
+    assert set(said) == {
+        "litellm_url is not set. Give it, or namespace to have it found in the cluster",
+        "litemaas_dsn is not set. Give it, or namespace to have it found in the cluster",
+    }
+    assert made(found)["state"] == "attention"
+
+
+def test_hints_can_be_entered_as_they_are():
+    parts = well()
+    parts["backups"]["backups"] = []
+    parts["backend"]["backends"][0]["mock"] = True
+    first, second = (one["advice"] for one in made(parts)["reasons"])
+    assert first.endswith("put that right, then ansible-playbook rhpds.litemaas.restart -e namespace=maas")
+    assert second == "ansible-playbook rhpds.litemaas.backup -e namespace=maas"
+    without = verdict.document(parts, now=NOW)["reasons"]
+    assert without[1]["advice"] == "ansible-playbook rhpds.litemaas.backup"
+
+
+def test_drift_is_shown_in_lines_and_page():
+    parts = well()
+    parts["drift"]["waiting_subscriptions"] = {"count": 1, "items": [{**SUBSCRIPTION, "model": "a-model-that-is-gone"}]}
+    found = made(parts)
+    assert "   drift         1 waiting subscriptions" in status_text(found)
+    assert "a-model-that-is-gone" in status_page.page(found) and set(status_page.DRIFT) == set(status.DRIFT)
+    assert "   drift         none" in status_text(made(well()))
 
 
 def test_lists_of_the_result_are_bounded_and_counts_are_not():
