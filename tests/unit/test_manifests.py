@@ -78,6 +78,7 @@ MODES: dict[str, dict[str, Any]] = {
         "cluster_domain": "lab.example.com",
         "litellm_extra_peers": [{"namespaceSelector": {"matchLabels": {"lab": "yes"}}}],
     },
+    "patient": {"wait_timeout": 3600},
     "insecure": {"backend_verify_tls": False, "litellm_auto_sync": True, "version": "0.5.0"},
 }
 
@@ -208,6 +209,10 @@ def has(objects: list[dict[str, Any]], kind: str, name: str) -> bool:
     return any((one["kind"], one["metadata"]["name"]) == (kind, name) for one in objects)
 
 
+def key(one: dict[str, Any]) -> str:
+    return f"{one['kind']}/{one['metadata']['name']}"
+
+
 def workloads(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and pod template of each workload."""
     for one in objects:
@@ -331,6 +336,13 @@ def test_probes_are_those_that_the_servers_have(rendered: dict[str, dict[str, An
         assert container["readinessProbe"]["httpGet"] == {"path": ready, "port": port}
         assert container["livenessProbe"]["httpGet"] == {"path": live, "port": port}
         assert container["ports"] == [{"name": "http", "containerPort": port, "protocol": "TCP"}]
+
+
+def test_a_runs_patience_changes_no_deployment(rendered: dict[str, dict[str, Any]]) -> None:
+    patient = {key(one): one for one in of(rendered, "patient") if one["kind"] != "Job"}
+    others = {key(one): one for one in of(rendered, "default") if one["kind"] != "Job"}
+    assert patient == others
+    assert others["Deployment/litellm"]["spec"]["progressDeadlineSeconds"] == 600
 
 
 def test_selectors_find_their_pods(objects: list[dict[str, Any]]) -> None:

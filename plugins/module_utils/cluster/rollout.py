@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest, if_allowed
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.secrets import PUBLIC
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import redact
 
 #: Where the kinds that can be waited for are found.
@@ -427,15 +428,19 @@ class _Wait:
 
 
 def hidden_texts(client: Rest, namespace: str, pod: Mapping[str, Any]) -> list[str] | None:
-    """What must not be shown of a pod's log: values of the Secrets it gets, and of variables; None if unread."""
+    """What must not be shown of a pod's log: values of the Secrets it gets, and of variables; None if unread.
+
+    What a Secret holds beside, a user's or a database's name, is part of names that a diagnosis needs.
+    """
     found: set[str] = set()
     for name in secret_names(pod):
         try:
             secret = client.find(f"/api/v1/namespaces/{namespace}/secrets/{quote(name)}")
         except ClusterError:
             return None
-        for value in ((secret or {}).get("data") or {}).values():
-            found.update(_spellings(base64.b64decode(value).decode("utf-8", "replace")))
+        for key, value in ((secret or {}).get("data") or {}).items():
+            if key not in PUBLIC:
+                found.update(_spellings(base64.b64decode(value).decode("utf-8", "replace")))
     for spec in pod_containers(pod):
         for entry in spec.get("env") or ():
             if SECRET_NAME.search(entry["name"]):

@@ -259,6 +259,19 @@ def test_the_error_tells_events_and_a_log_without_secrets():
     assert "password is" not in str(caught.value)
 
 
+def test_public_parts_of_a_secret_stay_readable():
+    """The database's user is called as LiteLLM's workloads are."""
+    one = pod("litellm-backend-1")
+    reference = {"secretKeyRef": {"name": "db", "key": "username"}}
+    one["spec"]["containers"][0]["env"] = [{"name": "POSTGRES_USER", "valueFrom": reference}]
+    values = {"username": "litellm", "database": "litemaas_db", "host": "db.example.com", "password": "pa/ss-word"}
+    server = Server(deployment(), secrets={"db": values | {"short": "on"}})
+    hidden = rollout.hidden_texts(server, "lab", one)
+    assert hidden == ["pa%2Fss-word", "pa/ss-word"]
+    text = "pod litellm-backend-1 can't reach litemaas_db at db.example.com as litellm on pa/ss-word"
+    assert rollout.redact(text, hidden) == text.replace("pa/ss-word", "********")
+
+
 def test_looking_once_raises_nothing_about_what_it_sees():
     server = Server(deployment(paused=True, availableReplicas=0))
     (state,) = wait(server, wait=False)
