@@ -74,8 +74,8 @@ options:
     type: str
   budget_duration:
     description:
-      - Time after which a budget is full again, such as V(30d). An empty one takes it away in LiteMaaS; in LiteLLM it
-        can only be replaced.
+      - Time after which a budget is full again, a number and one of s, m, h, d, w, mo, such as V(30d) or V(1mo), or
+        V(daily), V(weekly), V(monthly). An empty one takes it away in LiteMaaS; in LiteLLM it can only be replaced.
     type: str
   tpm_limit:
     description: Tokens a minute. V(unlimited) is V(2147483647).

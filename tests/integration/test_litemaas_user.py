@@ -163,6 +163,9 @@ def test_the_last_admin_stays(portal: Portal) -> None:
     portal.set(*promote)
     portal.run("UPDATE users SET roles = '{admin,user,auditor}' WHERE username = 'grace'")
     portal.run("UPDATE users SET roles = '{admin}', is_active = false WHERE username = 'alan'")
+    # Nobody has ever logged in with this one, so that it makes no admins.
+    columns = "(username, email, oauth_provider, oauth_id, roles)"
+    portal.run(f"INSERT INTO users {columns} VALUES ('edsger', 'edsger@example.com', 'openshift', '', '{{admin}}')")
     both = portal.set({"user": "ada", "role": "user"}, {"user": "grace", "role": "admin-readonly"})
     assert outcome(both) == ["fail", "fail"]
     assert outcome(portal.set({"user": "ada", "role": "user"})) == ["update"]

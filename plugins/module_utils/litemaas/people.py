@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils import ownership
+from ansible_collections.rhpds.litemaas.plugins.module_utils import durations, ownership
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import Connection, take_turn
@@ -83,7 +83,8 @@ class Person:
 
     @property
     def is_admin(self) -> bool:
-        return self.is_active and not self.is_system and ADMIN in self.roles
+        """Whether this one can log in, and then make admins. A row without a login has never been one's who could."""
+        return self.is_active and bool(self.oauth_id) and not self.is_system and ADMIN in self.roles
 
 
 @dataclass
@@ -146,7 +147,10 @@ def limit(name: str, value: Any) -> Any:
     """A limit as its column holds it. Raises PeopleError."""
     text = str(value).strip()
     if name == "budget_duration":
-        return text or None
+        try:
+            return durations.budget_duration(text) if text else None
+        except ValueError as problem:
+            raise PeopleError(f"{name} is {value!r}: {problem}. Nothing was written") from None
     unlimited = text.lower() == "unlimited"
     try:
         number = Decimal(UNLIMITED) if unlimited else Decimal(text)

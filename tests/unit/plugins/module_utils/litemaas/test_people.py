@@ -41,6 +41,7 @@ def test_a_role_is_the_highest_and_others_stay(role, before, after):
         ("rpm_limit", "60.0", 60),
         ("budget_duration", " 30d ", "30d"),
         ("budget_duration", "", None),
+        ("budget_duration", "monthly", "1mo"),
     ],
 )
 def test_limits_are_what_the_columns_hold(name, value, stored):
@@ -58,6 +59,9 @@ def test_limits_are_what_the_columns_hold(name, value, stored):
         ("tpm_limit", "2147483648"),
         ("rpm_limit", "inf"),
         ("rpm_limit", ""),
+        ("budget_duration", "garbage"),
+        ("budget_duration", "3"),
+        ("budget_duration", "-5d"),
     ],
 )
 def test_what_no_column_holds_is_refused(name, value):
