@@ -45,7 +45,8 @@ def route(name: str = "one", annotations: dict[str, str] | None = None, status: 
             "metadata": meta,
             "spec": {"host": "a.example.com", "to": to, **spec},
             "status": ADMITTED if status is None else status,
-        }
+        },
+        discover.SERVICE,
     )
 
 
@@ -67,7 +68,8 @@ def test_the_best_route_has_no_path_is_admitted_and_has_tls() -> None:
 def ingress(rule: dict[str, Any], **fields: Any) -> list[discover.Address]:
     spec = {"rules": [rule], **fields}
     status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": [{"port": 8080, "protocol": "TCP"}]}]}}
-    return discover._of_ingress({"metadata": {"name": "one", "namespace": "ns1"}, "spec": spec, "status": status})
+    ingress = {"metadata": {"name": "one", "namespace": "ns1"}, "spec": spec, "status": status}
+    return discover._of_ingress(ingress, discover.SERVICE)
 
 
 def test_an_ingress_says_host_and_tls() -> None:
