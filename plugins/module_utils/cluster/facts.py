@@ -13,13 +13,16 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import removal, secrets, tunnel
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
     Cluster,
@@ -54,6 +57,8 @@ STORAGE = {
 }
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 BACKUPS = "litemaas-backups"
+#: Seconds by which the clock of who made a backup may be ahead.
+CLOCKS = 300
 SYSTEM = re.compile(r"^(kube-.*|openshift(-.*)?|default)$")
 #: Option → the role's variable that it comes from.
 ROLE = {
@@ -284,6 +289,61 @@ def backups_of(config_map: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         entries = json.loads(text)
         found += [one for one in (entries if isinstance(entries, list) else [entries]) if isinstance(one, dict)]
     return sorted(found, key=lambda one: str(one.get("time", "")), reverse=True)
+
+
+def without_backup(
+    backups: Sequence[Mapping[str, Any]],
+    databases: Collection[str],
+    max_age: str,
+    now: datetime,
+    own_salt_key: bool = True,
+) -> str:
+    """Why no recorded backup stands in for databases and Secrets that are removed; "" where one does.
+
+    It has to be one backup that is fresh, has each database, and has the key that models' credentials in them are
+    encrypted with: that one goes with Secret litellm-secret. What a record doesn't say isn't in the backup.
+
+    Args:
+        own_salt_key: whether that is a salt key; otherwise it is the master key.
+
+    Raises:
+        ValueError: ``max_age`` is no duration.
+    """
+    limit = durations.seconds(max_age)
+    if not databases:
+        return "which databases it has is not known, so no backup can be said to have them"
+    incomplete, keyless = [], []
+    for one in backups:
+        if _age(one, now) > limit:
+            continue
+        missing = sorted(set(databases) - set(_texts(one.get("databases"))))
+        keys = _texts(one.get("keys"))
+        if missing:
+            incomplete.append(f"the backup of {one['time']} lacks database {', '.join(missing)}")
+        elif "salt_key" in keys or ("master_key" in keys and not own_salt_key):
+            return ""
+        else:
+            keyless.append(
+                f"the backup of {one['time']} has no {'salt' if own_salt_key else 'master'} key, and the one in Secret"
+                f" {secrets.LITELLM} would go: nobody could read the models' credentials in it"
+            )
+    for reason in (*keyless, *incomplete):
+        return reason
+    last = next((f"the last is of {one['time']}" for one in backups if one.get("time")), "none is recorded")
+    return f"there is no backup of the databases that is younger than {max_age} ({last})"
+
+
+def _age(backup: Mapping[str, Any], now: datetime) -> float:
+    """Seconds since a backup; endless where it doesn't say when, or says a time to come, but for clocks that differ."""
+    try:
+        age = (now - durations.moment(str(backup.get("time") or ""))).total_seconds()
+    except ValueError:
+        return math.inf
+    return age if age > -CLOCKS else math.inf
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
 
 
 def layout(urls: Mapping[str, str]) -> tuple[str, dict[str, str]]:

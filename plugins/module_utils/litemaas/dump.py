@@ -448,6 +448,8 @@ class Backup:
             "sha256": {one.database: one.sha256 for one in self.databases},
             "size": sum(one.size for one in self.databases),
             "databases": [one.database for one in self.databases],
+            # Which are in it, encrypted. Without any it doesn't stand in for Secrets that a removal takes.
+            "keys": sorted((self.keys or {}).get("names") or ()),
             "images": self.images,
         }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ansible_collections.rhpds.litemaas.plugins.filter.applied_objects import ap
 from ansible_collections.rhpds.litemaas.plugins.filter.connection_sum import connection_sum
 from ansible_collections.rhpds.litemaas.plugins.filter.deploy_plan import deploy_plan
 from ansible_collections.rhpds.litemaas.plugins.filter.page_substitutions import page_substitutions
+from ansible_collections.rhpds.litemaas.plugins.filter.removal_obstacle import removal_obstacle
 from ansible_collections.rhpds.litemaas.plugins.filter.tag_change import tag_change
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.keep import APPLIED
 
@@ -213,3 +215,16 @@ def test_results() -> None:
     several = {"changed": True, "result": {"results": [one("a", True), one("b", True), one("c", False)]}}
     found = applied_objects([several, one("d", True), {"skipped": True}], before=["Service/b"])
     assert found == {"created": ["Service/a", "Service/d"], "changed": ["Service/b"], "unchanged": 1}
+
+
+def test_what_stands_in_the_way_of_a_removal():
+    backup = {"time": datetime.now(timezone.utc).isoformat(), "databases": ["a", "b"], "keys": ["salt_key"]}
+    live = {"databases": {"litemaas": "a", "litellm": "b"}, "salt_key": True}
+    info = {"namespace": {"name": "lab"}, "volumes": ["data"], "deployment": live, "backups": [backup]}
+    assert removal_obstacle(info, "24h") == ""
+    keyless = removal_obstacle({**info, "backups": [{**backup, "keys": []}]}, "24h")
+    assert "has no salt key" in keyless and "-e namespace=lab -e vault_password_file=" in keyless
+    assert "lacks database b" in removal_obstacle({**info, "backups": [{**backup, "databases": ["a"]}]}, "24h")
+    # What is outside stays.
+    assert removal_obstacle({**info, "volumes": [], "backups": []}, "24h") == ""
+    assert removal_obstacle(info, "24").startswith("ocp4_workload_litemaas_backup_max_age: '24' is not a duration")

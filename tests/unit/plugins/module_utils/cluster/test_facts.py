@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts, rights
@@ -128,6 +130,61 @@ def test_backups_are_newest_first_and_what_is_no_json_is_an_error():
     assert facts.backups_of(None) == []
     with pytest.raises(ValueError):
         facts.backups_of({"data": {"backups": "nothing"}})
+
+
+NOW = datetime(2026, 3, 21, 12, tzinfo=timezone.utc)
+BOTH, KEYS = ["litellm", "litemaas"], ["master_key", "salt_key"]
+
+
+def recorded(hour="11:00:00", databases=BOTH, **other):
+    return {"time": f"2026-03-21T{hour}Z", "databases": databases, **other}
+
+
+@pytest.mark.parametrize(
+    ("backups", "words"),
+    [
+        ([recorded(keys=KEYS)], ""),
+        # One that is enough among others.
+        ([recorded("11:30:00", keys=[]), recorded("11:20:00", ["litellm"], keys=KEYS), recorded(keys=KEYS)], ""),
+        ([recorded("12:04:00", keys=KEYS)], ""),
+        ([], "younger than 24h (none is recorded)"),
+        ([{"time": "2026-03-20T11:59:59Z", "databases": BOTH, "keys": KEYS}], "24h (the last is of 2026-03-20T11:59:5"),
+        ([recorded("13:00:00", keys=KEYS)], "younger than 24h"),
+        ([{"time": "once", "databases": BOTH, "keys": KEYS}, {"databases": BOTH, "keys": KEYS}], "younger than 24h"),
+        ([recorded(databases=["litemaas"], keys=KEYS)], "the backup of 2026-03-21T11:00:00Z lacks database litellm"),
+        # Each has a half.
+        ([recorded(databases=["litemaas"], keys=KEYS), recorded(databases=["litellm"], keys=KEYS)], "lacks database"),
+        ([recorded(keys=[])], "the backup of 2026-03-21T11:00:00Z has no salt key, and the one in Secret"),
+        ([recorded(keys=["master_key"])], "has no salt key"),
+        # Records of before keys were written down.
+        ([recorded()], "has no salt key"),
+        ([{"time": "2026-03-21T11:00:00Z", "keys": KEYS}], "lacks database litellm, litemaas"),
+        ([recorded("11:30:00", ["litellm"], keys=KEYS), recorded(keys=[])], "of 2026-03-21T11:00:00Z has no salt key"),
+    ],
+)
+def test_what_stands_in_for_what_is_removed(backups, words):
+    found = facts.without_backup(backups, BOTH, "24h", NOW)
+    assert words in found if words else found == ""
+
+
+def test_without_a_salt_key_the_master_key_is_what_counts():
+    backups = [recorded(databases=["litemaas"], keys=["master_key"])]
+    assert facts.without_backup(backups, ["litemaas"], "24h", NOW, own_salt_key=False) == ""
+    found = facts.without_backup([recorded(keys=[])], BOTH, "24h", NOW, own_salt_key=False)
+    assert "has no master key" in found
+
+
+def test_databases_that_are_not_known_are_in_no_backup():
+    assert "is not known" in facts.without_backup([recorded(keys=KEYS)], [], "24h", NOW)
+
+
+def test_ages_are_durations():
+    old = [{"time": "2026-02-22T12:00:00Z", "databases": BOTH, "keys": KEYS}]
+    assert facts.without_backup(old, BOTH, "4w", NOW) == ""
+    assert "younger than 26d" in facts.without_backup(old, BOTH, "26d", NOW)
+    for age in ("24", "1x", ""):
+        with pytest.raises(ValueError, match="is not a duration"):
+            facts.without_backup(old, BOTH, age, NOW)
 
 
 @pytest.mark.parametrize(

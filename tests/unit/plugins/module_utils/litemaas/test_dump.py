@@ -52,6 +52,15 @@ def test_names_of_files_stay_in_the_folder() -> None:
     ]
 
 
+def test_a_record_says_which_databases_and_keys_are_in_it() -> None:
+    one = dump.Dump("litemaas_db", "f", 1, "0", "16", "16", 1)
+    backup = dump.Backup("2026-01-03T00:00:00Z", "here", [one], keys={"file": "k", "names": ["salt_key", "master_key"]})
+    assert backup.record()["databases"] == ["litemaas_db"]
+    assert backup.record()["keys"] == ["master_key", "salt_key"]
+    backup.keys = None
+    assert backup.record()["keys"] == []
+
+
 @pytest.mark.parametrize("name", ["", "a=b", "postgresql://x/y", "../x", "a\nb"])
 def test_what_is_no_database(name: str) -> None:
     with pytest.raises(dump.DumpError, match="not a database's name"):
