@@ -178,6 +178,12 @@ def models(services: Iterable[Mapping[str, Any]], beside: Surroundings) -> Found
         if why:
             out.not_ready.append({**who, "model_name": item["model_name"], "reason": why})
             continue
+        if not mark(one, "api-base") and known_address(one, beside.services) is None:
+            out.warnings.append(
+                f"InferenceService {who['namespace']}/{who['name']} is ready, but its status has no address inside the"
+                f" cluster, and no Service {_predictor(one)} is known: {item['api_base']} is a guess. Try it, or set"
+                f" {PREFIX}api-base"
+            )
         ready.append((one, item, shown, needs_token(one)))
     _tell_apart(ready)
     for one, item, shown, token in ready:
@@ -266,12 +272,23 @@ def address(one: Mapping[str, Any], services: Mapping[tuple[str, str], Mapping[s
     Args:
         services: by namespace and name; None where they are not known.
     """
+    token = needs_token(one)
+    scheme, host = "https" if token else "http", f"{_predictor(one)}.{one['metadata']['namespace']}.svc.cluster.local"
+    guess = f"{scheme}://{host}:{TOKEN_PORT if token else PORT}" if is_raw(one) else f"{scheme}://{host}"
+    return known_address(one, services) or guess
+
+
+def _predictor(one: Mapping[str, Any]) -> str:
+    return f"{one['metadata']['name']}-predictor"
+
+
+def known_address(one: Mapping[str, Any], services: Mapping[tuple[str, str], Mapping[str, Any]] | None) -> str | None:
+    """The same, where its Service or its status tells it; None where it could only be guessed."""
     name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
-    predictor = f"{name}-predictor"
-    host = f"{predictor}.{namespace}.svc.cluster.local"
+    host = f"{_predictor(one)}.{namespace}.svc.cluster.local"
     token = needs_token(one)
     scheme = "https" if token else "http"
-    service = (services or {}).get((namespace, predictor))
+    service = (services or {}).get((namespace, _predictor(one)))
     if service is not None and service.get("spec", {}).get("type") != "ExternalName":
         return f"{scheme}://{host}{_port(service['spec'], token)}"
     told = urlsplit(str(((one.get("status") or {}).get("address") or {}).get("url") or ""))
@@ -279,7 +296,7 @@ def address(one: Mapping[str, Any], services: Mapping[tuple[str, str], Mapping[s
     wrong = is_raw(one) and str(told.hostname).startswith(f"{name}.")
     if told.scheme and _is_inside(told.hostname or "") and not wrong:
         return f"{told.scheme}://{told.netloc}"
-    return f"{scheme}://{host}:{TOKEN_PORT if token else PORT}" if is_raw(one) else f"{scheme}://{host}"
+    return None
 
 
 def _port(spec: Mapping[str, Any], token: bool) -> str:

@@ -276,6 +276,20 @@ def test_what_may_not_be_read_is_done_without():
     )
     got = kserve.read(answers, ["llm"])
     assert got.models[0]["api_base"] == "http://granite-predictor.llm.svc.cluster.local:8080/v1"
-    assert len(got.warnings) == 2
+    assert len(got.warnings) == 3 and "is a guess" in got.warnings[2]
     with pytest.raises(ClusterError):
         kserve.read(Answers(inferenceservices={"items": [service_of_inference()]}, services=500), ["llm"])
+
+
+def test_a_guessed_address_is_told():
+    """Ready, and nothing says where: neither a Service nor the status."""
+    got = found(service_of_inference(annotations=RAW), services={}, runtimes={})
+    assert [one["api_base"] for one in got.models] == ["http://granite-predictor.llm.svc.cluster.local:8080/v1"]
+    assert len(got.warnings) == 1
+    assert "llm/granite is ready" in got.warnings[0] and f"{got.models[0]['api_base']} is a guess" in got.warnings[0]
+    unknown = service_of_inference(annotations=RAW)
+    unknown["status"]["conditions"][0]["status"] = "False"
+    told = service_of_inference(annotations=RAW, url="http://granite-predictor.llm.svc.cluster.local:8080")
+    given = service_of_inference(annotations={**RAW, "rhpds.litemaas/api-base": "http://here/v1"})
+    assert not any(found(one, services={}, runtimes={}).warnings for one in (unknown, told, given))
+    assert not found(service_of_inference(), services=service("None", ("http", 80, 8080)), runtimes={}).warnings
