@@ -55,10 +55,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One line with counts.
+  description: One line with counts, and what was not compared.
   returned: always
   type: str
-  sample: "2 backups in /srv/backups, the newest of 2026-03-21T08:15:00Z; 1 is not complete"
+  sample: >-
+    2 backups in /srv/backups, the newest of 2026-03-21T08:15:00Z; checksums were not compared (verify=true does)
+whole:
+  description:
+    - Whether there is a backup, all are complete, and every file that is named like a manifest is one. O(verify)
+      says what was compared for it.
+  returned: success
+  type: bool
 backups:
   description: The backups, newest first.
   returned: success
@@ -142,7 +149,10 @@ def main():
         module.fail_json(msg=str(failure))
     module.exit_json(
         changed=False,
-        msg=backups.sentence(found, params["path"]),
+        msg=backups.sentence(
+            found, params["path"], strange, backups.unchecked(params["present"] is not None, params["verify"])
+        ),
+        whole=backups.whole(found, strange),
         backups=[{**one.shown(), "prune": one.name in gone} for one in found],
         others=strange,
     )

@@ -127,6 +127,10 @@ def test_to_s3_and_back(store: s3.Store, small: str, runner: harness.Runner, tmp
     content = s3.parsed(store.content(BUCKET, manifest))
     for one in content["databases"]:  # type: ignore[attr-defined]
         assert len(store.content(BUCKET, f"litemaas-backups/{one['file']}")) == one["size"]
+    listed = play(runner, "list_backups", given)
+    assert listed.rc == 0, listed.output
+    said = f"2 backups in s3://{BUCKET}/litemaas-backups/, the newest of {content['time']}"  # type: ignore[index]
+    assert f"{said}; sizes and checksums were not compared (test_restore does)" in listed.stdout
     tested = play(runner, "test_restore", {**given, "backup": "latest"})
     assert tested.rc == 0, tested.output
     assert "9 rows, as they were counted then" in tested.stdout
@@ -203,7 +207,7 @@ def test_what_stays_in_a_folder(small: str, runner: harness.Runner, run_module: 
     shown = run_module("litemaas_backup_info", {"path": str(folder)})
     assert [one["complete"] for one in shown["backups"]] == [True, False, True]
     assert "1 is not complete" in shown["msg"]
-    assert len(shown["others"]) == 1
+    assert len(shown["others"]) == 1 and "it is no manifest of a backup" in shown["msg"] and not shown["whole"]
     # A dump that fails pushes nothing out.
     before = set(folder.iterdir())
     given = {"litemaas_dsn": f"{small}x", "dest": str(folder), "keep_daily": 1, "keep_monthly": 0}
@@ -211,6 +215,36 @@ def test_what_stays_in_a_folder(small: str, runner: harness.Runner, run_module: 
     assert done.rc == 2
     assert "does not exist" in done.stdout
     assert set(folder.iterdir()) == before
+
+
+def test_what_a_list_says_of_a_folder(small: str, runner: harness.Runner, run_module: Any, tmp_path: Path) -> None:
+    """Nothing, something whole, something damaged: the exit code tells, and the last line what was compared."""
+    folder = tmp_path / "b"
+    folder.mkdir()
+    args = {"path": str(folder)}
+    empty = run_module("litemaas_backup_info", args)
+    assert (empty["msg"], empty["whole"]) == (f"No backup in {folder}", False)
+    nothing = play(runner, "list_backups", {"dest": str(folder)})
+    assert nothing.rc == 2 and f"No backup in {folder}" in nothing.stdout, nothing.output
+    backup = taken(small, folder)
+    whole = run_module("litemaas_backup_info", args)
+    assert whole["whole"] and whole["msg"].endswith("; checksums were not compared (verify=true does)")
+    whole = run_module("litemaas_backup_info", {**args, "verify": True})
+    assert whole["whole"] and "checksums" not in whole["msg"]
+    there = run_module("litemaas_backup_info", {**args, "present": [path.name for path in folder.iterdir()]})
+    assert there["whole"] and there["msg"].endswith("; sizes and checksums were not compared (test_restore does)")
+    file = Path(dump.path_of(backup, backup.databases[0]))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert run_module("litemaas_backup_info", args)["whole"]
+    listed = play(runner, "list_backups", {"dest": str(folder), "verify": True})
+    assert listed.rc == 2 and f"1 is not complete: {Path(backup.manifest).stem} (" in listed.stdout, listed.output
+    listed = play(runner, "list_backups", {"dest": str(folder), "verify": True, "fail": False})
+    assert listed.rc == 0 and "NOT COMPLETE" in listed.stdout, listed.output
+    file.write_bytes(content)
+    Path(backup.manifest).write_text(Path(backup.manifest).read_text(encoding="utf-8")[:99], encoding="utf-8")
+    cut = run_module("litemaas_backup_info", args)
+    assert not cut["whole"] and "it is no JSON" in cut["msg"]
 
 
 def test_passwords_of_the_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,12 +196,32 @@ def remove(one: Found) -> None:
             ) from None
 
 
-def sentence(found: Sequence[Found], place: str) -> str:
-    """``2 backups in /srv/backups, the newest of …; 1 is not complete``."""
+def sentence(found: Sequence[Found], place: str, strange: Sequence[str] = (), unchecked: str = "") -> str:
+    """``2 backups in /srv/backups, the newest of …; 1 is not complete: …; checksums were not compared (…)``.
+
+    Args:
+        strange: see :func:`in_folder`.
+        unchecked: what was not looked at, which the line ends with.
+    """
+    end = f"; {unchecked}" if unchecked and found else ""
+    lost = f"{strange[0]}{f', and {len(strange) - 1} more like it' if len(strange) > 1 else ''}" if strange else ""
     if not found:
-        return f"No backup in {place}"
-    broken = sum(1 for one in found if one.trouble)
-    return (
-        f"{len(found)} backup{'s' if len(found) > 1 else ''} in {place}, the newest of {found[0].manifest['time']}"
-        + (f"; {broken} {'are' if broken > 1 else 'is'} not complete" if broken else "")
-    )
+        return f"No backup in {place}{f'; {lost}' if lost else ''}"
+    broken = [one for one in found if one.trouble]
+    text = f"{len(found)} backup{'s' if len(found) > 1 else ''} in {place}, the newest of {found[0].manifest['time']}"
+    if broken:
+        named = f"{broken[0].name} ({broken[0].trouble[0]}){' and others' if len(broken) > 1 else ''}"
+        text += f"; {len(broken)} {'are' if len(broken) > 1 else 'is'} not complete: {named}"
+    return f"{text}{f'; {lost}' if lost else ''}{end}"
+
+
+def unchecked(present: bool, verify: bool) -> str:
+    """What :func:`in_folder` has not looked at, and what does."""
+    if present:
+        return "sizes and checksums were not compared (test_restore does)"
+    return "" if verify else "checksums were not compared (verify=true does)"
+
+
+def whole(found: Sequence[Found], strange: Sequence[str]) -> bool:
+    """Whether there is a backup, and nothing is the matter with any."""
+    return bool(found) and not strange and not any(one.trouble for one in found)
