@@ -58,8 +58,8 @@ _value:
 
 ADVICE = (
     "Make one of all of it with the keys (rhpds.litemaas.backup -e namespace={namespace} -e vault_password_file=…),"
-    " keep volume and Secrets with ocp4_workload_litemaas_keep_volume, or copy Secret litellm-secret out by hand and set"
-    " ocp4_workload_litemaas_remove_force"
+    " keep volume and Secrets with ocp4_workload_litemaas_keep_volume, or copy Secret litellm-secret out by hand and"
+    " set ocp4_workload_litemaas_remove_force"
 )
 
 

@@ -10,7 +10,6 @@ Nothing here puts a part of a private key into a message.
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import re
 import time
@@ -34,6 +33,10 @@ TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105  an address
 IAM_ENDPOINT = "https://cloudresourcemanager.googleapis.com"
 #: Seconds to connect and to wait for an answer: a network without a way out is to be noticed soon.
 TIMEOUT = (3.05, 10)
+#: Where a signed request may go: to Google, encrypted. The whole address, as programs take one apart differently.
+TOKEN_URIS = re.compile(
+    r"https://(?:(?:[a-z0-9-]+\.)+googleapis\.com|accounts\.google\.com)(?::443)?(?:/[A-Za-z0-9._~/-]*)?"
+)
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
@@ -135,8 +138,11 @@ def account_of(content: Any) -> ServiceAccount:
         problems.append(
             f"client_email {email[:80]!r} is no name of a service account" if email else "client_email is missing"
         )
-    if not _is_safe(token_uri):
-        problems.append(f"token_uri {token_uri[:80]!r} has to begin with https://")
+    if not TOKEN_URIS.fullmatch(token_uri):
+        problems.append(
+            f"token_uri {token_uri[:80]!r} is not Google's{_named(token_uri)}: whoever is there would get signed"
+            f" requests of this account. Those that Google gives out have {TOKEN_URI}"
+        )
     try:
         key = private_key(found.get("private_key"))
     except KeyProblem as problem:
@@ -281,19 +287,13 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def _is_safe(url: str) -> bool:
-    """Whether a signed request may go there: encrypted, or to this machine."""
+def _named(url: str) -> str:
+    """The host of an address, to be said after it; "" where it can't be told."""
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
+        host = urlsplit(url).hostname
     except ValueError:
-        return False
-    if parts.scheme == "https":
-        return bool(host)
-    try:
-        return parts.scheme == "http" and ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return ""
+    return f" (host {host[:80]})" if host else ""
 
 
 def _encoded(data: bytes) -> str:

@@ -39,7 +39,8 @@ options:
       description:
         - Path of the key in the pods, as models give it in C(vertex_credentials), for example
           V(/etc/vertex-credentials/key.json). Its last part has to be C(key.json), its name in the Secret.
-        - What else is in the Secret appears beside it.
+        - What else is in the Secret appears beside it, and hides what the image has in that folder. So it has to be a
+          folder of its own, not C(/etc), C(/usr), C(/app), C(/etc/litellm) or the like.
         - May be left out where the Secret is mounted already. A mount that was made there by other means, with C(oc set
           volume) for example, is taken over.
         - Another path than before moves the mount, and E(GOOGLE_APPLICATION_CREDENTIALS) with it where that was the old

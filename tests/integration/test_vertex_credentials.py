@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils import vertex
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import vertex_credentials
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster
 from ansible_collections.rhpds.litemaas.tests.integration import harness
 from ansible_collections.rhpds.litemaas.tests.integration.vertexlab import AI, CLAUDE, Lab, examples, opened
-from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import Google, key_file
+from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import LOCAL, Google, key_file
 
 
 @pytest.fixture
@@ -261,7 +262,7 @@ def test_the_fallback_comes_and_goes_by_itself(lab: Lab) -> None:
         ({"volume": "vertex-sa-key"}, "volume vertex-sa-key is that of Secret vertex-ai-sa-key too"),
         ({"secret": "vertex-ai-sa-key"}, "this Secret stands in the list more than once"),
         ({"path": "/etc/vertex/other.json"}, "has to be an absolute one that ends in /key.json"),
-        ({"path": "/key.json"}, "over the whole file system"),
+        ({"path": "/key.json"}, "would mount the Secret over /, and hide"),
         ({"path": None}, "path is missing"),
     ],
 )
@@ -318,21 +319,33 @@ def test_a_pod_with_another_file_is_named(lab: Lab) -> None:
     assert "pod litellm-" in result["msg"] and f"{AI} has another content" in result["msg"]
 
 
-def test_google_is_asked_before_anything_is_written(lab: Lab) -> None:
+def test_google_is_asked_before_anything_is_written(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: a module that is started sends signed requests to Google alone."""
+    monkeypatch.setattr(vertex, "TOKEN_URIS", LOCAL)
+    cluster = Cluster(kubeconfig=lab.environment["K8S_AUTH_KUBECONFIG"])
+
+    def run(probe: str = "require") -> dict[str, Any]:
+        one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key}
+        settings = vertex_credentials.Settings(lab.namespace, probe=probe, iam_endpoint=google.url, wait_timeout=60)
+        item = vertex_credentials.credential_from_options(one)
+        return vertex_credentials.Credentials(cluster, settings, [item]).converge(check_mode=False)
+
     with Google() as google:
         key = google.account("rhdp-infra")
-        one = {"secret": "vertex-ai-sa-key", "path": AI, "content": key, "iam_endpoint": google.url, "probe": "require"}
-        refused = lab.run(**one)
-        assert refused.failed
+        elsewhere = lab.run(secret="vertex-ai-sa-key", path=AI, content=key, iam_endpoint=google.url, probe="require")
+        assert elsewhere.failed and "is not Google's (host 127.0.0.1)" in elsewhere["msg"]
+        assert google.asked == []
+        refused = run()
+        assert refused["failed"]
         assert "roles/aiplatform.user" in refused["msg"] and key["client_email"] in refused["msg"]
         assert lab.rest.find(lab.path("secrets", "vertex-ai-sa-key")) is None
         google.allowed.add(key["client_email"])
-        made = lab.run(**one)
+        made = run()
         assert made["results"][0]["probe"] == {"outcome": "passed", "reason": ""}, made["msg"]
-    lost = lab.run(**one)
-    assert lost.failed and "could not be tried: 127.0.0.1" in lost["msg"]
-    went_on = lab.run(**{**one, "probe": "auto"})
-    assert not went_on.failed and not went_on.changed
+    lost = run()
+    assert lost["failed"] and "could not be tried: 127.0.0.1" in lost["msg"]
+    went_on = run("auto")
+    assert not went_on.get("failed") and not went_on["changed"]
     assert went_on["results"][0]["probe"]["outcome"] == "skipped"
 
 

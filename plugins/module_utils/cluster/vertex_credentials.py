@@ -16,7 +16,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import posixpath
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -43,6 +45,19 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.reconcile.plan impo
 
 #: The file's name in the Secret, and so in the pods.
 FILE = "key.json"
+#: Folders of the image, the cluster or LiteLLM's configuration. What is below them is free, but for the kernel's.
+_SYSTEM = re.compile(
+    r"""
+    / | /(?:app|bin|boot|dev|etc|home|lib[^/]*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)
+    | /(?:proc|sys)/.*
+    | /dev/(?:mqueue|pts|shm)
+    | /etc/(?:litellm|ca-certificates|pki|pki/tls|ssl|ssl/certs)
+    | /usr/(?:bin|lib[^/]*|local|sbin|share|local/(?:bin|lib[^/]*|sbin|share))
+    | /var/(?:cache|lib|log|run|tmp)
+    | (?:/var)?/run/secrets(?:/kubernetes\.io(?:/.*)?)?
+    """,
+    re.VERBOSE,
+)
 LABELS = {"app.kubernetes.io/managed-by": "rhpds.litemaas", "app.kubernetes.io/part-of": "litemaas"}
 #: On Secrets that were made here, and that may be deleted here.
 MADE = "rhpds.litemaas/made-by"
@@ -103,6 +118,11 @@ class Credential:
         return hashlib.sha256(self.data).hexdigest()
 
 
+def is_system(folder: str) -> bool:
+    """Whether an image has files of its own in a folder, so that nothing may be mounted over it."""
+    return bool(_SYSTEM.fullmatch("/" + posixpath.normpath(folder).lstrip("/")))
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a call says beside its items; see the module's options."""
@@ -137,9 +157,11 @@ def credential_from_options(options: Mapping[str, Any]) -> Credential:
         problems.append(
             f"path {item.path!r} has to be an absolute one that ends in /{FILE}, the file's name in the Secret"
         )
-    elif item.path and item.folder == "/":
+    elif item.path and item.state == "present" and is_system(item.folder):
+        # One that was mounted there once can be taken away.
         problems.append(
-            f"path {item.path!r} would mount the Secret over the whole file system; name a folder of its own"
+            f"path {item.path!r} would mount the Secret over {item.folder}, and hide what the image has there; name a"
+            f" folder of its own, for example /etc/vertex-credentials/{FILE}"
         )
     if item.state == "present":
         src, content = options.get("src"), options.get("content")
@@ -287,6 +309,11 @@ class Credentials:
             if len(own) != 1:
                 return (
                     f"path is missing: where the key is to be in the pods, for example /etc/vertex-credentials/{FILE}"
+                )
+            if is_system(own[0].folder):
+                return (
+                    f"Secret {item.secret} is mounted over {own[0].folder}, and hides what the image has there: give a"
+                    f" path, for example /etc/vertex-credentials/{FILE}"
                 )
             item.path = f"{own[0].folder}/{FILE}"
         there = next((one for one in mounted if one.folder == item.folder), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 import urllib.parse
@@ -40,6 +41,10 @@ def key_file(project: str, **other: Any) -> dict[str, Any]:
         "universe_domain": "googleapis.com",
         **other,
     }
+
+
+#: What stands in for Google's own addresses of tokens in tests; the code knows no other way to one on this machine.
+LOCAL = re.compile(r"http://127\.0\.0\.1:[0-9]+/token")
 
 
 class Google:

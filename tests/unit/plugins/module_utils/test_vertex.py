@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import vertex
-from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import Google, key_file
+from ansible_collections.rhpds.litemaas.tests.unit.plugins.module_utils.google import LOCAL, Google, key_file
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,8 @@ def key():
 
 
 @pytest.fixture
-def google():
+def google(monkeypatch):
+    monkeypatch.setattr(vertex, "TOKEN_URIS", LOCAL)
     with Google() as found:
         yield found
 
@@ -81,10 +82,42 @@ def test_only_rsa_keys():
         vertex.private_key(pem.decode())
 
 
-def test_a_signed_request_goes_nowhere_unencrypted(key):
-    for uri in ("http://oauth2.example.com/token", "ftp://127.0.0.1/", "http://[", "https://"):
-        with pytest.raises(vertex.KeyProblem, match="token_uri"):
-            vertex.account_of({**key, "token_uri": uri})
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("https://evil.example.com/token", "evil.example.com"),
+        ("http://oauth2.googleapis.com/token", "oauth2.googleapis.com"),
+        ("http://127.0.0.1:8080/token", "127.0.0.1"),
+        ("https://oauth2.googleapis.com.example.com/token", "oauth2.googleapis.com.example.com"),
+        ("https://evilgoogleapis.com/token", "evilgoogleapis.com"),
+        ("https://oauth2.googleapis.com@evil.example.com/token", "evil.example.com"),
+        # Some take the part before the backslash for the host, some the one behind it.
+        ("https://evil.example.com\\@oauth2.googleapis.com/token", "oauth2.googleapis.com"),
+        ("https://oauth2.googleapis.com/token\n", "oauth2.googleapis.com"),
+        ("https://oauth2.googleapis.com:8443/token", "oauth2.googleapis.com"),
+        ("http://[", ""),
+        ("https://", ""),
+    ],
+)
+def test_a_signed_request_goes_to_google_alone(key, uri, host):
+    with pytest.raises(vertex.KeyProblem) as raised:
+        vertex.account_of({**key, "token_uri": uri})
+    assert "is not Google's" in str(raised.value)
+    assert f"(host {host})" in str(raised.value) if host else "(host" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://oauth2.googleapis.com/token",
+        "https://accounts.google.com/o/oauth2/token",
+        "https://www.googleapis.com/oauth2/v4/token",
+        "https://oauth2.us-east1.rep.googleapis.com/token",
+    ],
+)
+def test_addresses_of_googles(key, uri):
+    assert vertex.account_of({**key, "token_uri": uri}).token_uri == uri
+    assert vertex.account_of({name: key[name] for name in key if name != "token_uri"}).token_uri == vertex.TOKEN_URI
 
 
 def test_expectations(key):
@@ -172,7 +205,8 @@ def test_what_says_nothing_about_the_role_is_skipped(google, refusal):
     assert found.reason.startswith("the key gets a token; 127.0.0.1:")
 
 
-def test_without_a_way_to_google_it_is_skipped():
+def test_without_a_way_to_google_it_is_skipped(monkeypatch):
+    monkeypatch.setattr(vertex, "TOKEN_URIS", LOCAL)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{closed.getsockname()[1]}/token"
