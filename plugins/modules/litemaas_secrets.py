@@ -139,7 +139,7 @@ options:
       - V(missing) uses given values only for what is missing.
       - V(always) has them take the place of what is there, but never that of the salt key of a deployment.
       - A new password for a database in the namespace whose volume is there is refused, as the database would keep the
-        old one. Set it in the database first (C(ALTER ROLE)), then in Secret C(litemaas-db).
+        old one. M(rhpds.litemaas.litemaas_rotate) sets it in both.
     type: str
     choices: [missing, always]
     default: missing
@@ -240,6 +240,12 @@ notes:
   returned: success
   type: list
   elements: str
+kept:
+  description: Names of values that stay as they are in the Secrets, though others were given.
+  returned: success
+  type: list
+  elements: str
+  sample: ["username of Secret litemaas-db, not ocp4_workload_litemaas_ha_postgres_user"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -249,18 +255,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client impo
 
 HIDDEN = {"type": "str", "no_log": True}
 #: Option → Secret and key.
-PLACES = {
-    "master_key": (secrets.LITELLM, secrets.MASTER),
-    "salt_key": (secrets.LITELLM, secrets.SALT),
-    "ui_username": (secrets.LITELLM, "UI_USERNAME"),
-    "ui_password": (secrets.LITELLM, "UI_PASSWORD"),
-    "license": (secrets.LITELLM, "LITELLM_LICENSE"),
-    "jwt_secret": (secrets.BACKEND, "JWT_SECRET"),
-    "admin_api_key": (secrets.BACKEND, "ADMIN_API_KEY"),
-    "oauth_client_secret": (secrets.BACKEND, "OAUTH_CLIENT_SECRET"),
-    "redis_password": (secrets.REDIS, "password"),
-    "key_secret": (secrets.DERIVATION, "key_secret"),
-}
+PLACES = {option: place[:2] for option, place in secrets.OPTIONS.items() if "." not in option}
 MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 

@@ -313,7 +313,7 @@ def test_a_password_that_the_database_does_not_ask_for_is_compared_all_the_same(
         place.delete("Secret", "litemaas-db")
         place.secret("litemaas-db", username=image.user, password="another-password", database="postgres")
         (problem,) = info(place.name)["problems"]
-        assert f"not the one of user {image.user} in the database" in problem and "ALTER ROLE" in problem
+        assert f"not the one of user {image.user} in the database" in problem and "rotate_database" in problem
         assert "another-password" not in problem
         assert info(place.name, check_database=False)["problems"] == []
 
@@ -326,7 +326,7 @@ def test_a_password_that_the_database_refuses_or_that_cannot_be_compared(
     with_database(place)
     place.secret("litemaas-db", password="another-password", **names)
     (problem,) = info(place.name)["problems"]
-    assert "The password in Secret litemaas-db" in problem
+    assert "The password in Secret litemaas-db" in problem and "ALTER ROLE" in problem
     place.delete("Secret", "litemaas-db")
     place.secret("litemaas-db", password=str(parts.password), **names)
     found = info(place.name)

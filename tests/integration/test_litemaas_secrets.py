@@ -144,7 +144,7 @@ def test_a_deployment_without_salt_key_gets_its_master_key_for_one(run: Runs, pl
     assert (litellm["LITELLM_MASTER_KEY"], litellm["LITELLM_SALT_KEY"]) == ("sk-new-master-key", "sk-old-master-key")
     words = run.refused(salt_key="sk-another-salt-key", update_secrets="always")
     assert "can't be changed" in words and "sk-another-salt-key" not in words
-    assert "database.litemaas is litemaas_db" in run.refused(database={"litemaas": "litemaas_db"})
+    assert "(option database.litemaas) is litemaas_db" in run.refused(database={"litemaas": "litemaas_db"})
 
 
 def test_keys_that_the_deployment_gets_from_elsewhere_are_found(run: Runs, place: Namespace) -> None:
@@ -197,8 +197,10 @@ def test_the_only_password_of_a_volume_is_not_overwritten(run: Runs, place: Name
     words = run.refused(database=external)
     assert "the database at db.example.com would take its place" in words and "data-litellm-postgres-0" in words
     words = run.refused(database={"password": "a-new-password"}, update_secrets="always")
-    assert "ALTER ROLE litellm PASSWORD" in words and "a-new-password" not in words
-    # What the refusal says: the database has been told, then the Secret; its URLs follow.
+    assert "rhpds.litemaas.rotate_database_password" in words and "a-new-password" not in words
+    (other,) = run(database={"password": "a-new-password"})["kept"]
+    assert other.startswith("password of Secret litemaas-db") and "a-new-password" not in other
+    # By hand: the database has been told, then the Secret; its URLs follow.
     place.patch("Secret", "litemaas-db", {"stringData": {"password": "a-new-password"}})
     result = run(database={"password": "a-new-password"}, update_secrets="always")
     assert entry(result, "litemaas-db")["updated"] == ["DATABASE_URL", "LITELLM_DATABASE_URL"]

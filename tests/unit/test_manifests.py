@@ -119,6 +119,13 @@ SITUATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "external": ({"ha_enable_postgres": False, "postgres_host": "db.example.com"}, {}),
     "other_image": ({"litellm_image": "quay.io/lab/litellm"}, {"images": {"litellm": LITELLM}}),
+    "one_route": ({"admin_route_prefix": "litellm", "frontend_route_prefix": "litellm"}, {}),
+    "one_database": ({"ha_litellm_postgres_db": "litemaas_db"}, {}),
+    "bad_values": ({"ha_postgres_pvc_size": "10GB", "ha_litellm_replicas": 0}, {}),
+    "other_names": (
+        {"ha_postgres_db": "mine", "ha_litellm_postgres_db": "mine_too"},
+        {"layout": "split", "databases": {"litemaas": "litemaas_db", "litellm": "litellm_db"}},
+    ),
     "newer_litellm": ({"litellm_tag": "main-v1.85.0-stable"}, {"images": {"litellm": LITELLM}}),
 }
 
@@ -745,6 +752,24 @@ def test_migration_runs_once_for_each_image(rendered: dict[str, dict[str, Any]])
 def test_what_would_lose_data_is_refused(rendered: dict[str, dict[str, Any]], situation: str, words: str) -> None:
     (problem,) = rendered[situation]["problems"]
     assert words in problem and "rhpds.litemaas.backup" in problem
+
+
+def test_what_no_cluster_takes_is_refused(rendered: dict[str, dict[str, Any]]) -> None:
+    text = " ".join(rendered["one_route"]["problems"])
+    for one, other in (("api", "admin"), ("api", "frontend"), ("admin", "frontend")):
+        assert f"{PREFIX}{one}_route_name and {PREFIX}{other}_route_name are both 'litellm'" in text
+    assert f"{PREFIX}api_route_prefix and {PREFIX}frontend_route_prefix lead both to litellm.apps" in text
+    assert f"{PREFIX}ha_litellm_postgres_db and" in " ".join(rendered["one_database"]["problems"])
+    sizes, replicas = sorted(rendered["bad_values"]["problems"], reverse=True)
+    assert f"{PREFIX}ha_postgres_pvc_size is '10GB'" in sizes and f"{PREFIX}ha_litellm_replicas is 0" in replicas
+
+
+def test_names_of_databases_that_are_kept_are_told(rendered: dict[str, dict[str, Any]]) -> None:
+    assert rendered["other_names"]["kept"] == [
+        f"database litemaas_db ({PREFIX}ha_postgres_db is mine)",
+        f"database litellm_db ({PREFIX}ha_litellm_postgres_db is mine_too)",
+    ]
+    assert rendered["same"]["kept"] == rendered["other_names"]["problems"] == []
 
 
 @pytest.mark.parametrize("situation", ["same", "minor_postgres", "untold_postgres", "external", "other_image"])

@@ -646,10 +646,13 @@ class Reader:
             if not ready:
                 self.notes.append(f"{unknown}: no pod of {secrets.POSTGRES} is ready")
                 return
-            stored = self._stored_password(ready[0]["metadata"]["name"], values)
+            # In its own pod the database lets us in without a password, or asks for the one that is wrong.
+            pod, way_on = ready[0]["metadata"]["name"], f"let {secrets.ROTATION} set a new one in both"
+            stored = self._stored_password(pod, values)
         except (ClusterError, database.DatabaseError) as failure:
             if "password authentication failed" in str(failure):
                 stored = "md5"  # nobody's
+                way_on = f"set the database's to it (ALTER ROLE … PASSWORD …, as its administrator in pod {pod})"
             else:
                 self.notes.append(f"{unknown}: {failure}")
                 return
@@ -658,8 +661,7 @@ class Reader:
         elif verifies(stored, user, password) is False:
             self.problems.append(
                 f"The password in Secret {secrets.DATABASE} in {name} is not the one of user {user} in the database:"
-                " restore the Secret from its backup, or set the database's to it (ALTER ROLE … PASSWORD …, in pod"
-                f" {ready[0]['metadata']['name']}), and run again"
+                f" restore the Secret from its backup, or {way_on}, and run again"
             )
 
     def _stored_password(self, pod: str, values: Mapping[str, str]) -> str | None:

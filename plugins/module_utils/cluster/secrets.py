@@ -40,6 +40,25 @@ CLAIM_TEMPLATES = ("postgres-storage", "postgres-data", "data")
 ADMIN_PREFIX = "ltm_admin_"
 #: The keys whose values may be shown: the rest of a Secret is.
 PUBLIC = frozenset({"username", "database", "litellm_database", "UI_USERNAME", "host", "port"})
+#: Option of the module → Secret, key, and the role's variable ("" where it has none).
+OPTIONS = {
+    "database.username": (DATABASE, "username", "ocp4_workload_litemaas_ha_postgres_user"),
+    "database.password": (DATABASE, "password", "ocp4_workload_litemaas_ha_postgres_password"),
+    "database.litemaas": (DATABASE, "database", "ocp4_workload_litemaas_ha_postgres_db"),
+    "database.litellm": (DATABASE, "litellm_database", "ocp4_workload_litemaas_ha_litellm_postgres_db"),
+    "master_key": (LITELLM, MASTER, "ocp4_workload_litemaas_litellm_master_key"),
+    "salt_key": (LITELLM, SALT, "ocp4_workload_litemaas_litellm_salt_key"),
+    "ui_username": (LITELLM, "UI_USERNAME", "ocp4_workload_litemaas_litellm_ui_username"),
+    "ui_password": (LITELLM, "UI_PASSWORD", "ocp4_workload_litemaas_litellm_ui_password"),
+    "license": (LITELLM, "LITELLM_LICENSE", "ocp4_workload_litemaas_litellm_license_key"),
+    "jwt_secret": (BACKEND, "JWT_SECRET", "ocp4_workload_litemaas_jwt_secret"),
+    "admin_api_key": (BACKEND, "ADMIN_API_KEY", "ocp4_workload_litemaas_admin_api_key"),
+    "oauth_client_secret": (BACKEND, "OAUTH_CLIENT_SECRET", "ocp4_workload_litemaas_oauth_client_secret"),
+    "redis_password": (REDIS, "password", "ocp4_workload_litemaas_redis_password"),
+    "key_secret": (DERIVATION, "key_secret", ""),
+}
+#: What gives the database and its Secret another password.
+ROTATION = "rhpds.litemaas.rotate_database_password"
 #: The part of a deployment → the keys that its pods are started with.
 DEPENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "postgres": {DATABASE: ("username", "password", "database", "litellm_database")},
@@ -109,6 +128,24 @@ class Plan:
 
 
 # Pure.
+
+
+def named(option: str) -> str:
+    """An option of the module under the name of the role's variable too, which is what most people have set."""
+    variable = OPTIONS[option][2]
+    return f"{variable} (option {option})" if variable else option
+
+
+def kept(wish: Wish, wanted: Values) -> list[str]:
+    """What was given and isn't what the Secrets hold or will hold: names, never values."""
+    sentences = []
+    for option, (name, key, variable) in OPTIONS.items():
+        given = wish.value(name, key)
+        there = wanted.get(name, {}).get(key, "")
+        if given and there and given != there:
+            way_on = f", which {ROTATION} changes" if option == "database.password" else ""
+            sentences.append(f"{key} of Secret {name}{way_on}, not {variable or option}")
+    return sentences
 
 
 def decoded(secret: Mapping[str, Any] | None) -> dict[str, str]:
@@ -188,8 +225,8 @@ def lost(found: Values, running: Mapping[str, str], given: Iterable[str], volume
     if volumes and not known and "password" not in given:
         sentences.append(
             f"Secret {DATABASE} has no usable password, {there}, and a new password would not be the database's:"
-            " restore the Secret from its backup, or give the old password (database.password), or remove the volume"
-            " if its data may go"
+            f" restore the Secret from its backup, or give the old password ({named('database.password')}), or remove"
+            " the volume if its data may go"
         )
     keys = found.get(LITELLM, {})
     has = {name for name in (MASTER, SALT) if keys.get(name) or running.get(name)}
@@ -197,13 +234,13 @@ def lost(found: Values, running: Mapping[str, str], given: Iterable[str], volume
         sentences.append(
             f"Secret {LITELLM} has neither a usable {MASTER} nor a {SALT}, {there}: the credentials of its models are"
             " encrypted with one of them, and would be lost with a new one. Restore the Secret from its backup, or give"
-            " the old salt_key, or master_key where no salt key was set"
+            f" the old {named('salt_key')}, or {named('master_key')} where no salt key was set"
         )
     elif running.get(SALT) == "" and not keys.get(SALT) and "salt_key" not in given:
         sentences.append(
             f"Secret {LITELLM} has no usable {SALT}, though LiteLLM is deployed with one: the credentials of its models"
             " are encrypted with it, and not with the master key. Restore the Secret from its backup, or give the old"
-            f" salt_key; a pod that was started with it still has it (printenv {SALT})"
+            f" {named('salt_key')}; a pod that was started with it still has it (printenv {SALT})"
         )
     return sentences
 
@@ -235,12 +272,10 @@ def overwritten(found: Values, wish: Wish, volumes: Iterable[str]) -> str:
         )
     given = wish.value(DATABASE, "password")
     if wish.always and given and given != password:
-        user = wish.value(DATABASE, "username") or there.get("username") or address.username or "litellm"
         return (
-            f"database.password is not the one in Secret {DATABASE}, and PostgreSQL reads one only when it makes its"
-            f" volume ({names} is there): it would keep the old one, and nobody would know it. Leave database.password"
-            f" empty. To change it, set it in the database first (ALTER ROLE {user} PASSWORD …, in pod {POSTGRES}-0),"
-            f" then the key password of Secret {DATABASE} to the same, and run again with it"
+            f"{named('database.password')} is not the one in Secret {DATABASE}, and PostgreSQL reads one only when it"
+            f" makes its volume ({names} is there): it would keep the old one, and nobody would know it. Leave it out."
+            f" {ROTATION} sets another one in both; LITEMAAS_NEW_DATABASE_PASSWORD in its environment says which"
         )
     return ""
 
@@ -297,7 +332,8 @@ def _database(there: Mapping[str, str], wish: Wish, notes: list[str], data: bool
     username = part("username", ours.username, lambda: "litellm")
     if wish.external and not wish.value(DATABASE, "password") and not there.get("password") and not ours.password:
         raise SecretsError(
-            f"The external database {options['host']} has no password given. Give database.password, or database.url"
+            f"The external database {options['host']} has no password given. Give"
+            f" {named('database.password')}, or database.url"
         )
     password = part("password", ours.password, lambda: secrets.token_urlsafe(24))
     name = _name(there.get("database") or ours.name, options.get("litemaas"), "litemaas", "litemaas_db", wish, data)
@@ -333,8 +369,8 @@ def _name(there: str, given: Any, option: str, default: str, wish: Wish, data: b
     """The name of a database. Another name than that of a database with data would be an empty one."""
     if there and given and there != given and data and not wish.always and not wish.external:
         raise SecretsError(
-            f"database.{option} is {given}, but the deployment's database is {there} (Secret {DATABASE}), and its data"
-            f" would not be in {given}. Leave database.{option} out, or move the data and set update_secrets to always"
+            f"{named('database.' + option)} is {given}, but the deployment's database is {there} (Secret {DATABASE}),"
+            f" and its data would not be in {given}. Leave it out, or move the data and set update_secrets to always"
         )
     return str(given if given and (wish.always or wish.external) else there or given or default)
 
@@ -361,7 +397,7 @@ def _litellm(
     salt = there.get(SALT) or running.get(SALT) or old_master
     if salt and given and given != salt and data:
         raise SecretsError(
-            "salt_key is not the key that the stored models' credentials are encrypted with"
+            f"{named('salt_key')} is not the key that the stored models' credentials are encrypted with"
             f" ({SALT} of the deployment, or its master key where it has none), and can't be changed. Leave it out"
         )
     if given and wish.always and not data:
@@ -387,12 +423,14 @@ def _litellm(
 def _backend(there: Mapping[str, str], wish: Wish, notes: list[str]) -> dict[str, str]:
     given = wish.value(BACKEND, "ADMIN_API_KEY")
     if given and not given.startswith(ADMIN_PREFIX):
-        raise SecretsError(f"admin_api_key has to begin with {ADMIN_PREFIX}, or the backend doesn't take it for one")
+        raise SecretsError(
+            f"{named('admin_api_key')} has to begin with {ADMIN_PREFIX}, or the backend doesn't take it for one"
+        )
     admin = _chosen(there, wish, BACKEND, "ADMIN_API_KEY", lambda: ADMIN_PREFIX + secrets.token_urlsafe(32))
     if not admin.startswith(ADMIN_PREFIX):
         notes.append(
             f"ADMIN_API_KEY in Secret {BACKEND} doesn't begin with {ADMIN_PREFIX}, so that the backend takes it for no"
-            " admin's: give admin_api_key, and update_secrets=always"
+            f" admin's: give {named('admin_api_key')}, and update_secrets=always"
         )
     return {
         "JWT_SECRET": _chosen(there, wish, BACKEND, "JWT_SECRET", lambda: secrets.token_urlsafe(48)),
@@ -538,6 +576,7 @@ class Keeper:
             "results": results,
             "checksums": checksums(after),
             "notes": planned.notes,
+            "kept": kept(wish, planned.wanted),
         }
 
     def absent(self, keep: Iterable[str], check_mode: bool) -> dict[str, Any]:
@@ -571,6 +610,7 @@ class Keeper:
             "results": results,
             "checksums": {},
             "notes": [],
+            "kept": [],
         }
 
     def _refuse_loss(

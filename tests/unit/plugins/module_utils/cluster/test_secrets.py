@@ -112,7 +112,7 @@ def test_names_of_databases(there, options, names):
 def test_another_database_than_the_one_with_the_data_is_refused():
     there = {DB: {"database": "litellm", secrets.URL: "postgresql://u:p@litellm-postgres/litellm"}}
     with pytest.raises(
-        secrets.SecretsError, match=r"database\.litemaas is other, but the deployment's database is litellm"
+        secrets.SecretsError, match=r"database\.litemaas\) is other, but the deployment's database is litellm"
     ):
         planned(there, database={"litemaas": "other"}, data=True)
     assert planned(there, database={"litemaas": "other"}).wanted[DB]["database"] == "litellm"
@@ -197,8 +197,13 @@ GIVEN = {DB: {"password": "new"}}
         # Switched before: the password in the Secret is the other database's.
         (OUTSIDE, ["pvc"], {"database": {"host": "db.example.com"}, "given": GIVEN}, ""),
         ({}, ["pvc"], {"database": {"host": "db.example.com"}, "given": GIVEN}, ""),
-        (INSIDE, ["pvc"], {"always": True, "given": GIVEN}, "ALTER ROLE me PASSWORD"),
-        ({secrets.URL: INSIDE[secrets.URL]}, ["pvc"], {"always": True, "given": GIVEN}, "ALTER ROLE me PASSWORD"),
+        (INSIDE, ["pvc"], {"always": True, "given": GIVEN}, "rotate_database_password sets another"),
+        (
+            {secrets.URL: INSIDE[secrets.URL]},
+            ["pvc"],
+            {"always": True, "given": GIVEN},
+            "rotate_database_password sets another",
+        ),
         (INSIDE, ["pvc"], {"always": True, "given": {DB: {"password": "old"}}}, ""),
         (INSIDE, ["pvc"], {"always": True}, ""),
         (INSIDE, ["pvc"], {"given": GIVEN}, ""),
@@ -209,3 +214,28 @@ def test_the_only_password_of_a_volume_is_not_overwritten(there, volumes, option
     sentence = secrets.overwritten({DB: there}, wish(**options), volumes)
     assert words in sentence and bool(words) == bool(sentence) and ("pvc" in sentence or not words)
     assert "old@" not in sentence and "new" not in sentence.split()
+
+
+def test_what_was_given_and_is_not_taken_is_named_without_its_value():
+    there = {DB: {"username": "them", "password": "old-password"}, LITELLM: {secrets.MASTER: "sk-old"}}
+    asked = {
+        DB: {"username": "me", "password": "new-password"},
+        LITELLM: {secrets.MASTER: "sk-old", "UI_USERNAME": "x"},
+    }
+    wanted = planned(there, data=True, given=asked).wanted
+    found = secrets.kept(wish(given=asked), wanted)
+    username, password = found
+    assert username == "username of Secret litemaas-db, not ocp4_workload_litemaas_ha_postgres_user"
+    assert password.endswith("rotate_database_password changes, not ocp4_workload_litemaas_ha_postgres_password")
+    always = wish(given=asked, always=True)
+    assert secrets.kept(always, secrets.plan(there, {}, always, False).wanted) == []
+
+
+def test_a_refusal_names_the_roles_variable():
+    with pytest.raises(
+        secrets.SecretsError, match=r"^ocp4_workload_litemaas_ha_postgres_db .option database.litemaas. is"
+    ):
+        planned({DB: {"database": "here"}}, data=True, database={"litemaas": "there"})
+    sentences = secrets.lost({DB: {}}, {}, (), ["pvc"])
+    assert "ocp4_workload_litemaas_ha_postgres_password" in sentences[0]
+    assert "ocp4_workload_litemaas_litellm_salt_key" in sentences[1]
