@@ -11,7 +11,9 @@ DOCUMENTATION = r"""
 name: sync_report
 short_description: Where LiteLLM and LiteMaaS differ, in lines
 version_added: 1.0.0
-description: Makes one line of each part of a report that has entries, with their number and the first names.
+description:
+  - Makes one line of each part of a report that has entries, with their number and the first names, and further ones
+    for the first that are left alone, with the reason.
 author:
   - rhpds.litemaas contributors (@rhpds)
 options:
@@ -65,6 +67,9 @@ HEADINGS = {
     "active_on_unavailable": "active subscriptions to unavailable models",
 }
 
+#: Lines of a part that say why an entry is left alone.
+REASONS = 3
+
 
 def sync_report(report: Mapping[str, Any], names: int = 10) -> list[str]:
     """See the documentation above."""
@@ -75,6 +80,10 @@ def sync_report(report: Mapping[str, Any], names: int = 10) -> list[str]:
         if count:
             shown = [_name(entry) for entry in found["items"][:names]]
             lines.append(f"{heading}: {count} ({', '.join(shown)}{', …' if count > len(shown) else ''})")
+            because = [entry for entry in found["items"] if isinstance(entry, Mapping) and entry.get("why")]
+            lines += [f"  {_name(entry)}: {entry['why']}" for entry in because[:REASONS]]
+            if len(because) > REASONS:
+                lines.append(f"  … and {len(because) - REASONS} more, with details=true")
     return lines or ["no differences"]
 
 

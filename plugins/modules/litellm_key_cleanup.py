@@ -29,7 +29,10 @@ options:
     description:
       - Which keys go. One that several policies mean goes for the first of them, in the order of this list.
       - V(gone_guids), those of the labs in O(gone_guids).
-      - V(revoked_alive), those that LiteMaaS has revoked or made inactive and that still work in LiteLLM.
+      - V(revoked_alive), those that LiteMaaS has revoked and that still work in LiteLLM, by their hash. A key that has
+        the alias of a revoked one is another key. A key whose row is inactive, was never revoked, has no error and no
+        model left was made so by the backend's own sync, when its model was gone. It stays unless it is in O(named), as
+        the repair V(stuck_subscriptions) of M(rhpds.litemaas.litemaas_db_sync) gives it back with its model.
       - V(inactive_owner), those whose owner is inactive in LiteMaaS. LiteMaaS's own user of the system doesn't count.
       - V(expired), those that have been expired for longer than O(grace).
       - V(older_than), those that were created longer than O(older_than) ago, by LiteLLM's own record.
@@ -181,8 +184,8 @@ report:
     kept:
       description:
         - Keys that a policy means and that stay all the same, by what keeps them. One of C(automation),
-          C(protected_alias), C(protected_mark), C(no_expiry), C(still_valid), C(in_grace), C(age_unknown) and
-          C(changed_meanwhile).
+          C(protected_alias), C(protected_mark), C(no_expiry), C(still_valid), C(in_grace), C(age_unknown),
+          C(never_revoked) and C(changed_meanwhile).
       type: dict
     deleted:
       description: By policy, the keys that are gone; empty in check mode.

@@ -274,6 +274,14 @@ divergences:
   returned: when LiteLLM and the database could be read
   type: dict
   sample: {only_in_litellm: 1, stuck_subscriptions: 12}
+advice:
+  description:
+    - How RV(divergences) are put right, with the variables of the playbook C(rhpds.litemaas.sync_databases), and what a
+      person has to decide first. Empty where the stores are in line.
+  returned: when LiteLLM and the database could be read
+  type: list
+  elements: str
+  sample: ["sync_databases puts it right, with sync_repair=stuck_subscriptions"]
 report:
   description:
     - What was found before anything was written. Lists are C({count, items}), with at most O(report_limit) items.
@@ -328,7 +336,12 @@ report:
       description: The same for keys without an alias, which are never revoked.
       type: dict
     alive_revoked_keys:
-      description: Keys inactive in LiteMaaS that still work in LiteLLM, with C(id), C(alias) and C(user_id).
+      description:
+        - Keys inactive in LiteMaaS that still work in LiteLLM, with C(id), C(alias) and C(user_id).
+        - One that V(revoked_keys_alive) doesn't delete has C(blocked) and, in a sentence, C(why). C(another_key) only
+          has the row's alias; C(stuck) and C(waiting) were made inactive by the backend's own sync and come back with
+          V(stuck_subscriptions); C(never_revoked) was revoked by nobody, and no subscription would bring it back.
+        - Beside C(count), C(repairable) is the number of the others.
       type: dict
     stuck_subscriptions:
       description:

@@ -108,9 +108,9 @@ class Stores:
         return str(
             self.one(
                 "INSERT INTO api_keys (user_id, name, key_hash, key_prefix, lite_llm_key_value, litellm_key_alias,"
-                " is_active, metadata) VALUES (%s, 'k', %s, 'sk-', 'sk-never-to-be-seen', %s, %s, '{\"a\": 1}')"
-                " RETURNING id",
-                *(self.users[owner], token or uuid.uuid4().hex * 2, self.prefix + name, active),
+                " is_active, revoked_at, metadata) VALUES (%s, 'k', %s, 'sk-', 'sk-never-to-be-seen', %s, %s,"
+                " CASE WHEN NOT %s THEN now() END, '{\"a\": 1}') RETURNING id",
+                *(self.users[owner], token or uuid.uuid4().hex * 2, self.prefix + name, active, active),
             )
         )
 
@@ -260,7 +260,7 @@ def test_every_policy_in_both_stores(stores: Stores) -> None:
         "of-gone-lab": revoked("gone_guids"),
         "of-other-lab": ACTIVE,
         "revoked": revoked("revoked_alive"),
-        "revoked-blocked": (False, False, "pending", None),
+        "revoked-blocked": (False, True, "pending", None),
         "owned": revoked("inactive_owner"),
         "ancient": revoked("older_than"),
         "orphan": revoked("orphaned_rows"),
@@ -569,6 +569,16 @@ def test_notes_of_a_killed_run_are_judged_by_what_became_of_the_key(stores: Stor
     assert done["changed"], done
     assert stores.rows() == {"gone": revoked("inactive_owner"), "fresh": ACTIVE}
     assert not stores.clean()["changed"]
+
+
+@pytest.mark.parametrize("metadata", ["null", None, '{"a": 1}'])
+def test_a_note_leaves_metadata_as_they_were(stores: Stores, metadata: str | None) -> None:
+    stores.key("old", row=True)
+    with stores.litemaas.cursor() as cursor:
+        cursor.execute("UPDATE api_keys SET metadata = %s", (metadata,))
+    assert stores.clean()["summary"]["revoked"] == 1
+    found = stores.one("SELECT metadata FROM api_keys")
+    assert found == ({"a": 1} if metadata and "a" in metadata else {})
 
 
 def test_grace_is_counted_from_the_expiry(stores: Stores) -> None:

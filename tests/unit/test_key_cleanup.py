@@ -162,6 +162,15 @@ def test_nothing_goes_without_a_reason_of_its_own(found: cleanup.Policy, one: cl
     assert holds[reason]
 
 
+def test_what_nobody_revoked_stays_unless_it_is_named() -> None:
+    found = policy("revoked_alive", "expired")
+    facts = cleanup.Facts(unrevoked=frozenset({"c" * 64}))
+    one = key(token="c" * 64)
+    assert found.judge(one, facts) == ("revoked_alive", "never_revoked")
+    assert replace(found, named=frozenset({"c" * 64})).judge(one, facts) == ("revoked_alive", "")
+    assert found.judge(key(token="c" * 64, expires=NOW - 9 * DAY), facts) == ("expired", "")
+
+
 @given(policies, keys)
 def test_a_longer_grace_and_more_protection_never_take_more(found: cleanup.Policy, one: cleanup.Key) -> None:
     careful = replace(

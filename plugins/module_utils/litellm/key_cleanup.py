@@ -47,7 +47,7 @@ OF_LITEMAAS = (REVOKED_ALIVE, INACTIVE_OWNER, ORPHANED_ROWS)
 #: Why a key stays that a policy would take.
 AUTOMATION, ALIAS, MARK = "automation", "protected_alias", "protected_mark"
 NO_EXPIRY, VALID, IN_GRACE, AGE_UNKNOWN = "no_expiry", "still_valid", "in_grace", "age_unknown"
-CHANGED = "changed_meanwhile"
+NEVER_REVOKED, CHANGED = rules.NEVER_REVOKED, "changed_meanwhile"
 KEPT = {
     AUTOMATION: "marked as automation's",
     ALIAS: "protected by their alias",
@@ -56,6 +56,7 @@ KEPT = {
     VALID: "still valid",
     IN_GRACE: "expired, in their time of grace",
     AGE_UNKNOWN: "of unknown age",
+    NEVER_REVOKED: "made inactive by LiteMaaS's own sync, revoked by nobody",
     CHANGED: "changed meanwhile",
 }
 #: In a key's metadata: it is used by automation, and goes only when it is named.
@@ -100,7 +101,9 @@ _NOTED = (
     " FROM api_keys a JOIN rhpds_seen_keys USING (id) WHERE a.metadata ->> %(note)s IS NOT NULL"
 )
 _WRITE_NOTE = (
-    "UPDATE api_keys SET metadata = coalesce(metadata, '{}') || jsonb_build_object(%s::text, %s::text)"
+    # Anything but an object would become an array.
+    "UPDATE api_keys SET metadata = CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE '{}' END"
+    " || jsonb_build_object(%s::text, %s::text)"
     " WHERE id = ANY(%s::uuid[])"
 )
 _DROP_NOTE = (
@@ -128,10 +131,15 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What LiteMaaS says of keys: by token, and of owners by LiteLLM's user_id."""
+    """What LiteMaaS says of keys: by token, and of owners by LiteLLM's user_id.
+
+    Attributes:
+        unrevoked: keys of rows that are inactive though nobody revoked them.
+    """
 
     revoked: AbstractSet[str] = frozenset()
     inactive: AbstractSet[str] = frozenset()
+    unrevoked: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -184,6 +192,8 @@ class Policy:
         if policy == GONE_GUIDS:
             return key.marks[0] is not None and key.marks[0] in self.gone_guids, ""
         if policy == REVOKED_ALIVE:
+            if key.token in facts.unrevoked:
+                return True, "" if self._is_named(key) else NEVER_REVOKED
             return key.token in facts.revoked, ""
         if policy == INACTIVE_OWNER:
             return key.user_id in facts.inactive or key.token in facts.inactive, ""
@@ -535,15 +545,14 @@ class Cleanup:
             cursor.execute(rules.LIVING)
             rules.load(cursor, ((key.token, key.alias, _iso(key.expires), key.blocked) for key in keys))
             rules.index(cursor)
-            revoked: set[str] = set()
             inactive: set[str] = set()
-            if REVOKED_ALIVE in policies:
-                cursor.execute(rules.ALIVE_REVOKED_TOKENS)
-                revoked = {token for (token,) in cursor}
+            alive = rules.alive_revoked(cursor) if REVOKED_ALIVE in policies else []
+            revoked = {one.token for one in alive if one.token and not one.held}
+            unrevoked = {one.token for one in alive if one.token and one.held == NEVER_REVOKED}
             if INACTIVE_OWNER in policies:
                 cursor.execute(_INACTIVE, {"system": SYSTEM_USER})
                 inactive = {one for (one,) in cursor}
-            self._facts = Facts(revoked, inactive)
+            self._facts = Facts(revoked, inactive, unrevoked)
             self._judge(keys)
             rules.doom(cursor, (one.key.token for one in self._doomed))
             cursor.execute(rules.ROWS_OF_KEYS)

@@ -12,7 +12,7 @@ between is never judged by an older read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import copy_in, copy_line
 
@@ -63,23 +63,65 @@ UNJUDGED = (
     "SELECT a.id, a.litellm_key_alias, a.user_id FROM api_keys a JOIN rhpds_seen_keys USING (id)"
     f" WHERE a.is_active AND a.litellm_key_alias IS NULL AND NOT {_KEY_FOUND} ORDER BY a.id"
 )
-#: A row's key: by hash, or by alias where the living key is not another row's.
+#: A row's key: by hash, or by alias where the living key is not another row's. Good enough to say what a row has lost,
+#: and no ground for deleting a key: an alias can be given again.
 ITS_KEY = (
     "(k.token = a.key_hash OR (k.alias = a.litellm_key_alias"
     " AND NOT EXISTS (SELECT FROM api_keys other WHERE other.key_hash = k.token)))"
 )
 WORKS = "NOT k.blocked AND (k.expires IS NULL OR k.expires > now())"
-#: Inactive rows whose key still works.
-ALIVE_REVOKED = (
-    "SELECT a.id, a.litellm_key_alias, a.user_id FROM api_keys a JOIN rhpds_seen_keys USING (id)"
-    f" WHERE NOT coalesce(a.is_active, false) AND EXISTS (SELECT FROM rhpds_keys k WHERE {WORKS} AND {ITS_KEY})"
-    " ORDER BY a.litellm_key_alias, a.id"
-)
-#: Those keys.
-ALIVE_REVOKED_TOKENS = (
-    f"SELECT DISTINCT k.token FROM api_keys a JOIN rhpds_seen_keys USING (id) JOIN rhpds_keys k ON {ITS_KEY}"
-    f" WHERE NOT coalesce(a.is_active, false) AND {WORKS}"
-)
+#: Why a working key of an inactive row is not deleted: it only has the row's alias; or nobody has ever revoked the row,
+#: which is what the backend's own sync leaves of keys whose model was gone.
+ANOTHER_KEY, NEVER_REVOKED = "another_key", "never_revoked"
+
+
+class Alive(NamedTuple):
+    """A row that is inactive, and a key of LiteLLM's that works.
+
+    Attributes:
+        token: None where the key only has the row's alias, and is no other row's.
+        revoked: whether somebody has revoked the row.
+        models: that the key is for, where ``rhpds_keys`` has them.
+    """
+
+    id: str
+    alias: str | None
+    user_id: str | None
+    token: str | None
+    revoked: bool
+    models: Sequence[str] | None
+
+    @property
+    def held(self) -> str:
+        """Why the key may not be deleted for its row: the one place that says so. "" where it may."""
+        if self.token is None:
+            return ANOTHER_KEY
+        return "" if self.revoked else NEVER_REVOKED
+
+
+def alive_revoked(cursor: Any) -> list[Alive]:
+    """Inactive rows whose key still works, or whose alias a working key has."""
+    cursor.execute("SELECT to_regclass('api_key_models') IS NOT NULL")
+    linked = "EXISTS (SELECT FROM api_key_models x WHERE x.api_key_id = a.id)" if cursor.fetchone()[0] else "false"
+    cursor.execute(_ALIVE_REVOKED.format(linked=linked))
+    return [Alive(*row) for row in cursor.fetchall()]
+
+
+_ALIVE_REVOKED = f"""
+WITH found AS (
+    SELECT a.id, k.token, k.models FROM api_keys a JOIN rhpds_keys k ON k.token = a.key_hash
+    WHERE NOT coalesce(a.is_active, false) AND {WORKS}
+    UNION ALL
+    SELECT a.id, NULL, NULL FROM api_keys a JOIN rhpds_keys k ON k.alias = a.litellm_key_alias
+    WHERE NOT coalesce(a.is_active, false) AND {WORKS}
+      AND NOT EXISTS (SELECT FROM api_keys other WHERE other.key_hash = k.token)
+),
+chosen AS (SELECT DISTINCT ON (id) * FROM found ORDER BY id, token NULLS LAST)
+SELECT a.id::text, a.litellm_key_alias, a.user_id::text, c.token,
+       a.revoked_at IS NOT NULL OR a.sync_error IS NOT NULL OR {{linked}}, c.models
+FROM chosen c JOIN api_keys a USING (id) JOIN rhpds_seen_keys USING (id)
+ORDER BY a.litellm_key_alias, a.id
+"""
 #: LiteLLM's keys with their rows: token, id, whether the row is active.
 ROWS_OF_KEYS = (
     "SELECT k.token, a.id::text, coalesce(a.is_active, false)"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -65,8 +65,8 @@ class Book(Protocol):
     def entry(self, name: str, action: str, changes: list[dict[str, Any]], msg: str, **more: Any) -> None:
         """Something that was done, held back (``blocked``) or that failed (``fail``)."""
 
-    def found(self, part: str, items: list[Any]) -> None:
-        """A part of the report."""
+    def found(self, part: str, items: list[Any], **more: int) -> None:
+        """A part of the report, with further numbers."""
 
     def refuse(self, text: str) -> None:
         """Why a whole repair was not done."""
@@ -182,15 +182,15 @@ def twins_to_go(twins: Iterable[Twins], named: Sequence[str]) -> list[Twins]:
 
 # ---- divergence ----
 
-#: Parts of a report that mean that the stores differ, with the number in the part that counts.
+#: Parts of a report that mean that the stores differ, with the number in the part that counts. What no repair takes
+#: is no such part: it would differ for ever.
 _DIVERGENT = {
     "only_in_litellm": "count",
     "only_in_litemaas": "available",
     "differing": "drifted",
     "identical_twins": "count",
     "orphaned_keys": "count",
-    "keys_without_alias": "count",
-    "alive_revoked_keys": "count",
+    "alive_revoked_keys": "repairable",
     "stuck_subscriptions": "count",
     "stuck_keys": "count",
     "active_on_unavailable": "count",
@@ -201,6 +201,45 @@ def divergences(report: Mapping[str, Any]) -> dict[str, int]:
     """Part of a report -> number of things that are not as they should be; {} where the stores are in line."""
     counts = {part: int((report.get(part) or {}).get(number, 0)) for part, number in _DIVERGENT.items()}
     return {part: count for part, count in counts.items() if count}
+
+
+#: The repair of a part; those without one are put right by every sync.
+_REPAIR_OF = {
+    "only_in_litemaas": "orphaned_models",
+    "identical_twins": DUPLICATES,
+    "orphaned_keys": "orphaned_keys",
+    "alive_revoked_keys": REVOKED_KEYS_ALIVE,
+    "stuck_subscriptions": STUCK_SUBSCRIPTIONS,
+    "stuck_keys": STUCK_SUBSCRIPTIONS,
+    "active_on_unavailable": UNAVAILABLE_SUBSCRIPTIONS,
+}
+#: Names that a sentence holds at most.
+_NAMES = 3
+
+
+def listed(names: Sequence[str], count: int | None = None) -> str:
+    """Some names, and how many more there are."""
+    more = (len(names) if count is None else count) - len(names[:_NAMES])
+    return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def advice(report: Mapping[str, Any]) -> list[str]:
+    """How what differs is put right, in the words of sync_databases, and what a person has to decide first."""
+    counts = divergences(report)
+    kept = report.get("blocked_by_subscriptions") or {"count": 0, "items": []}
+    if counts.get("only_in_litemaas", 0) <= kept["count"]:
+        counts.pop("only_in_litemaas", None)
+    wanted = dict.fromkeys(_REPAIR_OF[part] for part in counts if part in _REPAIR_OF)
+    said = []
+    if counts:
+        said.append("sync_databases puts it right" + (f", with sync_repair={','.join(wanted)}" if wanted else ""))
+    if kept["count"]:
+        names = [f"{one['name']} ({one['active_subscriptions']})" for one in kept["items"]]
+        said.append(
+            f"Kept for active subscriptions: {listed(names, kept['count'])}. Bring the model back in LiteLLM, or let"
+            " users move first, or add sync_repair=orphaned_models and sync_allow_active_subscriptions=true"
+        )
+    return said
 
 
 # ---- subscriptions ----
@@ -262,6 +301,7 @@ class Repairs:
 
     Attributes:
         wanted: names out of :data:`NAMES`.
+        alive: what :func:`keys.alive_revoked` has found.
         keys: whether ``rhpds_keys`` holds LiteLLM's keys.
         poor: why LiteLLM's answer is no ground for taking anything away, or None.
     """
@@ -273,7 +313,12 @@ class Repairs:
     poor: str | None
     check_mode: bool
     acting: Acting | None = None
-    _hopeful: set[tuple[str, str]] = field(default_factory=set)
+    alive: Sequence[rules.Alive] = ()
+    #: Owner and model of subscriptions that wait for their model, and of those that can be restored.
+    _waiting: set[tuple[str, str]] = field(default_factory=set)
+    _stuck_pairs: set[tuple[str, str]] = field(default_factory=set)
+    #: Keys that this run has made active again.
+    _restored: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Look, report, and repair what is wanted. Raises psycopg2's errors."""
@@ -295,18 +340,17 @@ class Repairs:
                 waiting.append(one)
             elif why:
                 unproven.append(one.shown(why=why))
-        self._hopeful = {(one.user_id, one.model) for one in waiting}
+        self._waiting = {(one.user_id, one.model) for one in waiting}
+        self._stuck_pairs = {(one.user_id, one.model) for one in restore}
         links = self._lost_links(restore) if self.keys and restore else []
         dead = {row[0]: row for row in links if not row[3]}
         self.book.found("stuck_subscriptions", [one.shown() for one in restore])
         self.book.found("waiting_subscriptions", [one.shown() for one in waiting])
         self.book.found("unproven_subscriptions", unproven)
         self.book.found("stuck_keys", [_key(row) for row in dead.values()])
-        if STUCK_SUBSCRIPTIONS not in self.wanted:
-            self._hopeful |= {(one.user_id, one.model) for one in restore}
-            return
-        if restore:
+        if STUCK_SUBSCRIPTIONS in self.wanted and restore:
             self._restore(restore, links, dead)
+            self._restored = set(dead)
 
     def _inactive(self) -> list[Subscription]:
         self.cursor.execute("SELECT count(*) FROM subscriptions WHERE status = 'inactive'")
@@ -401,28 +445,33 @@ class Repairs:
     # ---- keys that are revoked and live on ----
 
     def _alive(self) -> None:
-        if not self.keys or REVOKED_KEYS_ALIVE not in self.wanted:
+        if not self.keys:
             return
-        self.cursor.execute(_ALIVE)
-        rows = self.cursor.fetchall()
+        report_alive(self.book, self.alive, self._held)
+        if REVOKED_KEYS_ALIVE not in self.wanted:
+            return
         going = []
-        for row in rows:
-            name = row[1] or row[0]
-            if row[3] is None:
-                text = "LiteLLM has a key of this alias with another value: left alone, as it may be somebody else's"
-                self.book.entry(name, "blocked", [], text, id=row[0])
-            elif row[4] and any((row[2], model) in self._hopeful for model in row[5] or ()):
-                text = (
-                    "the backend's own sync made it inactive, when its model was gone, and nobody revoked it: repair"
-                    f" {STUCK_SUBSCRIPTIONS} once the model is back"
-                )
-                self.book.entry(name, "blocked", [], text, id=row[0])
+        for one in self.alive:
+            if one.id in self._restored:
+                continue
+            kind = self._held(one)
+            if kind:
+                self.book.entry(one.alias or one.id, "blocked", [], HELD[kind], id=one.id)
             else:
-                going.append(row)
+                going.append(one)
         if going:
             self._delete(going)
 
-    def _delete(self, rows: Sequence[Any]) -> None:
+    def _held(self, one: rules.Alive) -> str:
+        """Of :data:`HELD`: why a key is not deleted, and whether there is hope for it."""
+        if one.held != rules.NEVER_REVOKED:
+            return one.held
+        for kind, pairs in ((STUCK, self._stuck_pairs), (WAITING, self._waiting)):
+            if any((one.user_id, model) in pairs for model in one.models or ()):
+                return kind
+        return one.held
+
+    def _delete(self, rows: Sequence[rules.Alive]) -> None:
         self.cursor.execute("SELECT count(*) FROM rhpds_keys")
         refusal = self.book.too_many(len(rows), self.cursor.fetchone()[0], "alive_revoked_keys")
         if refusal:
@@ -431,26 +480,53 @@ class Repairs:
         # Somebody may just make one active again.
         self.cursor.execute(
             "SELECT id::text FROM api_keys WHERE id = ANY(%s::uuid[]) AND NOT coalesce(is_active, false) FOR UPDATE",
-            ([row[0] for row in rows],),
+            ([row.id for row in rows],),
         )
         inactive = {one for (one,) in self.cursor}
-        rows = [row for row in rows if row[0] in inactive]
+        chosen = {row.token: row for row in rows if row.id in inactive and row.token}
         left: dict[str, str] = {}
         if not self.check_mode and self.acting is not None:
-            tokens = {row[3]: row[1] for row in rows}
+            tokens = {token: row.alias for token, row in chosen.items()}
             try:
                 left = self.acting.delete_keys(tokens)
             except LiteLLMError as failure:
                 left = dict.fromkeys(tokens, f"Whether it was deleted isn't known: {failure}")
-        gone = [row for row in rows if row[3] not in left]
-        self.cursor.execute(rules.FINISH, (DELETED_REASON, [row[0] for row in gone]))
+        gone = [row for token, row in chosen.items() if token not in left]
+        self.cursor.execute(rules.FINISH, (DELETED_REASON, [row.id for row in gone]))
         for row in gone:
             change = _change("in LiteLLM", "alive", "deleted")
-            self.book.entry(row[1] or row[0], "delete_key", [change], "revoked key deleted in LiteLLM", id=row[0])
-        for row in rows:
-            if row[3] in left:
-                text = f"{left[row[3]].rstrip('.')}. Its row was left as it is; run again"
-                self.book.entry(row[1] or row[0], "fail", [], text, id=row[0])
+            self.book.entry(row.alias or row.id, "delete_key", [change], "revoked key deleted in LiteLLM", id=row.id)
+        for token, row in chosen.items():
+            if token in left:
+                text = f"{left[token].rstrip('.')}. Its row was left as it is; run again"
+                self.book.entry(row.alias or row.id, "fail", [], text, id=row.id)
+
+
+STUCK, WAITING = "stuck", "waiting"
+_BY_SYNC = "the backend's own sync made it inactive, when its model was gone, and nobody revoked it"
+#: Why the key of an inactive row is not deleted, and what a person can do.
+HELD = {
+    rules.ANOTHER_KEY: (
+        "LiteLLM has a key of this alias with another value: left alone, as it may be somebody else's. If nobody needs"
+        " that one, delete it in LiteLLM"
+    ),
+    STUCK: f"{_BY_SYNC}: repair {STUCK_SUBSCRIPTIONS} gives it back",
+    WAITING: f"{_BY_SYNC}: repair {STUCK_SUBSCRIPTIONS} gives it back once the model is there again",
+    rules.NEVER_REVOKED: (
+        "nobody revoked it, and no subscription would give it back: ask its owner. To delete it, name it in"
+        " cleanup_named of cleanup_keys, with cleanup_policies=revoked_alive"
+    ),
+}
+
+
+def report_alive(book: Book, alive: Sequence[rules.Alive], held: Callable[[rules.Alive], str]) -> None:
+    """Inactive rows whose key lives, each with why it may not be deleted."""
+    items = []
+    for one in alive:
+        kind = held(one)
+        items.append({**_key(one), "blocked": kind or None, "why": HELD[kind] if kind else None})
+    repairable = sum(not item["blocked"] for item in items)
+    book.found("alive_revoked_keys", items, repairable=repairable)
 
 
 def remove_twins(book: Book, twins: Sequence[Twins], check_mode: bool, acting: Acting | None) -> None:
@@ -523,16 +599,4 @@ WHERE a.revoked_at IS NULL AND a.sync_error IS NULL AND a.sync_status IS DISTINC
   AND NOT EXISTS (SELECT FROM api_key_models x WHERE x.api_key_id = a.id AND x.model_id = r.model)
   AND (a.is_active OR NOT EXISTS (SELECT FROM api_key_models x WHERE x.api_key_id = a.id))
 ORDER BY a.litellm_key_alias, a.id, r.model
-"""
-
-#: Inactive rows whose key still works: id, alias, owner, the key's token (none where only the alias is the same and no
-#: other row has the key), whether nobody ever revoked it, the models that it is for in LiteLLM.
-_ALIVE = f"""
-SELECT a.id::text, a.litellm_key_alias, a.user_id::text, k.token,
-       a.revoked_at IS NULL AND a.sync_error IS NULL
-           AND NOT EXISTS (SELECT FROM api_key_models x WHERE x.api_key_id = a.id),
-       k.models
-FROM ({rules.ALIVE_REVOKED}) alive JOIN api_keys a USING (id)
-LEFT JOIN rhpds_keys k ON k.token = a.key_hash AND {rules.WORKS}
-ORDER BY a.litellm_key_alias, a.id
 """

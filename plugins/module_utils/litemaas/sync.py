@@ -127,6 +127,7 @@ class Outcome:
             "report": self.report,
             "divergences": self.divergences,
             "in_line": not self.divergences,
+            "advice": repairs.advice(self.report),
         }
         if diff:
             out["diff"] = {side: "".join(self._lines_of(side)) for side in ("before", "after")}
@@ -169,6 +170,11 @@ class Outcome:
         trouble += [f"{entry['name']}: {entry['msg']}" for entry in failed[:3]]
         if len(failed) > 3:
             trouble.append(f"and {len(failed) - 3} more (see results)")
+        held = [entry for entry in self.results if entry["action"] == "blocked"]
+        if held:
+            some = [f"{entry['name']}: {entry['msg']}" for entry in held[:3]]
+            more = [f"and {len(held) - 3} more (see results)"] if len(held) > 3 else []
+            trouble.append(f"Held back: {'; '.join([*some, *more])}")
         return f"{text}. {'; '.join(trouble)}" if trouble else text
 
 
@@ -215,6 +221,7 @@ class CatalogSync:
         self._key_models = False
         self._mentioned: set[str] = set()
         self._seen_keys = 0
+        self._alive: list[keys.Alive] = []
         self._check_mode = False
         self._entries: list[Any] = []
         self._twins: list[repairs.Twins] = []
@@ -657,8 +664,7 @@ class CatalogSync:
         report["orphaned_keys"] = self._bounded(orphaned)
         cursor.execute(keys.UNJUDGED)
         report["keys_without_alias"] = self._bounded([_key(row) for row in cursor])
-        cursor.execute(keys.ALIVE_REVOKED)
-        report["alive_revoked_keys"] = self._bounded([_key(row) for row in cursor])
+        self._alive = keys.alive_revoked(cursor)
         if ORPHANED_KEYS not in self._options.repair or not orphaned:
             return
         refusal = None
@@ -686,9 +692,11 @@ class CatalogSync:
         if missing:
             text = f"LiteMaaS's database has no {', '.join(missing[:5])}"
             self._out.warnings.append(f"Subscriptions were not looked at: {text}")
+            if has_keys:
+                repairs.report_alive(book, self._alive, lambda one: one.held)
         else:
             poor = self._read_too_poor()
-            repairs.Repairs(cursor, book, wanted, has_keys, poor, self._check_mode, self._acting).run()
+            repairs.Repairs(cursor, book, wanted, has_keys, poor, self._check_mode, self._acting, self._alive).run()
         if self._twins:
             repairs.remove_twins(book, self._twins, self._check_mode, self._acting)
 
@@ -745,9 +753,9 @@ class _Book:
         if action == "blocked":
             self._run._out.warnings.append(f"{name}: {msg}")
 
-    def found(self, part: str, items: list[Any]) -> None:
+    def found(self, part: str, items: list[Any], **more: int) -> None:
         """See :class:`repairs.Book`."""
-        self._run._out.report[part] = self._run._bounded(items)
+        self._run._out.report[part] = {**self._run._bounded(items), **more}
 
     def refuse(self, text: str) -> None:
         """See :class:`repairs.Book`."""

@@ -78,3 +78,9 @@ def test_report_says_what_differs() -> None:
         "active keys of LiteMaaS that LiteLLM doesn't have, without an alias: 1 (7)",
     ]
     assert sync_report({}) == ["no differences"]
+    blocked = [{"id": str(n), "alias": f"k{n}", "why": "nobody revoked it" if n else None} for n in range(6)]
+    assert sync_report({"alive_revoked_keys": {"count": 6, "items": blocked}}, 1) == [
+        "keys inactive in LiteMaaS that still work in LiteLLM: 6 (k0, …)",
+        *(f"  k{n}: nobody revoked it" for n in (1, 2, 3)),
+        "  … and 2 more, with details=true",
+    ]

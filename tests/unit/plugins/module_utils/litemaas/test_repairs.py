@@ -133,7 +133,47 @@ def test_what_an_operator_meant_is_no_divergence():
         "possible_twins": {"count": 1},
         "waiting_subscriptions": {"count": 1},
         "unproven_subscriptions": {"count": 1},
+        # No repair takes them: they would differ for ever.
+        "keys_without_alias": {"count": 1},
+        "alive_revoked_keys": {"count": 1, "repairable": 0},
     }
     assert repairs.divergences(report) == {}
     report["only_in_litemaas"]["available"] = 1
     assert repairs.divergences({**report, "stuck_keys": {"count": 2}}) == {"only_in_litemaas": 1, "stuck_keys": 2}
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ({}, []),
+        ({"only_in_litellm": {"count": 1}}, ["sync_databases puts it right"]),
+        (
+            {"stuck_keys": {"count": 1}, "stuck_subscriptions": {"count": 1}, "orphaned_keys": {"count": 1}},
+            ["sync_databases puts it right, with sync_repair=orphaned_keys,stuck_subscriptions"],
+        ),
+        ({"keys_without_alias": {"count": 3}, "alive_revoked_keys": {"count": 1, "repairable": 0}}, []),
+        (
+            {"alive_revoked_keys": {"count": 2, "repairable": 1}},
+            ["sync_databases puts it right, with sync_repair=revoked_keys_alive"],
+        ),
+    ],
+)
+def test_the_advice_names_the_repairs_that_help(report, said):
+    assert repairs.advice(report) == said
+
+
+def test_the_advice_names_what_is_kept_for_its_subscriptions():
+    kept = [{"name": f"m{number}", "active_subscriptions": 2} for number in range(5)]
+    report = {
+        "only_in_litemaas": {"count": 5, "available": 5},
+        "blocked_by_subscriptions": {"count": 5, "items": kept},
+    }
+    (said,) = repairs.advice(report)
+    assert said.startswith("Kept for active subscriptions: m0 (2), m1 (2), m2 (2) and 2 more. ")
+    assert "sync_allow_active_subscriptions=true" in said
+    report["only_in_litemaas"]["available"] = 6
+    assert repairs.advice(report)[0] == "sync_databases puts it right, with sync_repair=orphaned_models"
+
+
+def test_every_divergence_that_a_sync_does_not_mend_has_a_repair():
+    assert set(repairs._REPAIR_OF) == set(repairs._DIVERGENT) - {"only_in_litellm", "differing"}
