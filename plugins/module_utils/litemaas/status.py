@@ -353,7 +353,8 @@ class _Collector:
                 found["rows"] = {"active": active, "inactive": rows - active}
             for name, part in (("orphaned_rows", "orphaned_keys"), ("revoked_but_alive", "alive_revoked_keys")):
                 if part in self.drift:
-                    found[name] = self.drift[part]["count"]
+                    # Of keys that are inactive and alive, those that were revoked.
+                    found[name] = self.drift[part].get("repairable", self.drift[part]["count"])
                 elif self.drift and not any(found["rows"].values()):
                     found[name] = 0  # nothing was there to be compared
         except Trouble as failure:

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.keys import NEVER_REVOKED
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.status import (
     ATTENTION,
     BROKEN,
@@ -312,17 +313,36 @@ class _Judge:
                 f"{_many(len(orphaned), 'model is', 'models are')} in LiteMaaS only, and offered: every call fails"
                 f" ({_names(orphaned)})"
             )
-            yield _reason(ATTENTION, "models", text, f"{_SYNC} -e sync_repair=orphaned_models")
+            kept = self._kept(orphaned)
+            if len(kept) < len(orphaned):
+                yield _reason(ATTENTION, "models", text, f"{_SYNC} -e sync_repair=orphaned_models")
+            else:
+                advice = (
+                    "They have active subscriptions. Bring them back in LiteLLM, or let users move first, or"
+                    f" {_SYNC} -e sync_repair=orphaned_models -e sync_allow_active_subscriptions=true"
+                )
+                yield _reason(ATTENTION, "models", text, advice)
+
+    def _kept(self, names: Sequence[str]) -> list[str]:
+        """Those that sync keeps, unless it is told otherwise, for their active subscriptions."""
+        found = self.parts.get("drift", {}).get("only_in_litemaas", _NONE)["items"]
+        with_users = {one["name"] for one in found if one["active_subscriptions"]}
+        return [name for name in names if name in with_users]
 
     def keys(self, part: Mapping[str, Any]) -> Iterator[Reason]:
         drift = self.parts.get("drift", {})
+        alive = drift.get("alive_revoked_keys", _NONE)
         if part["revoked_but_alive"]:
-            found = drift["alive_revoked_keys"]
-            text = (
-                f"{_many(found['count'], 'key is', 'keys are')} revoked in LiteMaaS and still alive"
-                f" ({_names([one['alias'] for one in found['items']], found['count'])})"
-            )
+            count = part["revoked_but_alive"]
+            names = _names([one["alias"] or one["id"] for one in alive["items"] if not one.get("blocked")], count)
+            text = f"{_many(count, 'key is', 'keys are')} revoked in LiteMaaS and still alive ({names})"
             yield _reason(ATTENTION, "keys", text, f"{_SYNC} -e sync_repair=revoked_keys_alive")
+        # Others that no repair deletes come back by themselves or with their subscription, or are other keys.
+        unrevoked = [one for one in alive["items"] if one.get("blocked") == NEVER_REVOKED]
+        if unrevoked:
+            names = _names([one["alias"] or one["id"] for one in unrevoked])
+            text = f"{_many(len(unrevoked), 'key is', 'keys are')} inactive in LiteMaaS and still alive ({names})"
+            yield _reason(ATTENTION, "keys", text, f"{unrevoked[0]['why'][:1].upper()}{unrevoked[0]['why'][1:]}")
         if part["orphaned_rows"]:
             found = drift["orphaned_keys"]
             text = (

@@ -198,6 +198,11 @@ SUBSCRIPTION = {"id": "1", "model": "m", "user_id": "2"}
 KEY = {"count": 1, "items": [{"id": "1", "alias": "somebody_1", "user_id": None}]}
 
 
+def blocked(kind):
+    """A key that no repair deletes."""
+    return {"count": 1, "repairable": 0, "items": [{**KEY["items"][0], "blocked": kind, "why": "look at it"}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "severity", "part", "words"),
     [
@@ -302,6 +307,54 @@ def test_what_is_normal_is_no_reason(changes):
     for path, value in changes.items():
         change(parts, path, value)
     assert made(parts)["state"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "advice", "not_advised"),
+    [
+        (
+            {
+                "models.items.0": model("m", "only_litemaas"),
+                "drift.only_in_litemaas": {"count": 1, "items": [{"name": "m", "active_subscriptions": 3}]},
+            },
+            "attention",
+            "-e sync_allow_active_subscriptions=true",
+            "none",
+        ),
+        (
+            {
+                "models.items.0": model("m", "only_litemaas"),
+                "drift.only_in_litemaas": {"count": 1, "items": [{"name": "m", "active_subscriptions": 0}]},
+            },
+            "attention",
+            "-e sync_repair=orphaned_models",
+            "sync_allow_active_subscriptions",
+        ),
+        (
+            {"keys.revoked_but_alive": 0, "drift.alive_revoked_keys": blocked("never_revoked")},
+            "attention",
+            "Look at it",
+            "sync_repair",
+        ),
+        ({"keys.revoked_but_alive": 0, "drift.alive_revoked_keys": blocked("another_key")}, "healthy", "", "none"),
+        ({"keys.revoked_but_alive": 0, "drift.alive_revoked_keys": blocked("waiting")}, "healthy", "", "none"),
+    ],
+)
+def test_no_repair_is_advised_that_holds_back_what_it_is_about(changes, severity, advice, not_advised):
+    parts = well()
+    for path, value in changes.items():
+        change(parts, path, value)
+    found = made(parts)
+    said = "".join(one["advice"] for one in found["reasons"])
+    assert (found["state"], advice in said, not_advised in said) == (severity, True, False)
+
+
+def test_a_revoked_key_is_not_confused_with_a_blocked_one():
+    parts = well()
+    both = {"count": 2, "items": [*blocked("waiting")["items"], {**KEY["items"][0], "alias": "revoked"}]}
+    change(parts, "keys.revoked_but_alive", 1)
+    change(parts, "drift.alive_revoked_keys", both)
+    assert [one["text"] for one in made(parts)["reasons"]] == ["1 key is revoked in LiteMaaS and still alive (revoked)"]
 
 
 def test_the_worst_comes_first_and_what_could_not_be_read_is_said_once():
