@@ -305,7 +305,10 @@ def test_install_and_remove(small: str, runner: harness.Runner, tmp_path: Path) 
     line = next(one for one in cron.splitlines() if one.startswith("0 3 1 * * "))
     command = line.split(maxsplit=6)[6]
     bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
-    subprocess.run(["/bin/sh", "-c", command], check=True, env=bare, timeout=120)
+    quiet = subprocess.run(
+        ["/bin/sh", "-c", command], check=True, env=bare, timeout=120, capture_output=True, text=True
+    )
+    assert quiet.stdout + quiet.stderr == ""
     log = root / "log_dir" / f"{job.name}.log"
     assert "ended with status 0" in log.read_text(encoding="utf-8")
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
@@ -313,8 +316,15 @@ def test_install_and_remove(small: str, runner: harness.Runner, tmp_path: Path) 
     with (root / "lock_dir" / f"{job.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = subprocess.run([job], capture_output=True, text=True, check=False, env=bare)
-        assert second.returncode == 75
-        assert "another backup is at work" in second.stdout
+        assert (second.returncode, second.stdout, second.stderr.count("\n")) == (75, "", 1)
+        assert "another backup is at work" in second.stderr
+    # A failure is in the log as a whole, and one line of it is mailed.
+    words = [str(job), "-e", f"litemaas_dsn={small}x"]
+    failed = subprocess.run(words, capture_output=True, text=True, check=False, env=bare, timeout=120)
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1), failed
+    assert f"failed with status 2; its log is {log}" in failed.stderr
+    assert "does not exist" in failed.stderr
+    assert "ended with status 2" in log.read_text(encoding="utf-8")
     done = play(runner, "remove_backup", given)
     assert done.rc == 0, done.output
     assert [path for path in root.rglob("*") if path.is_file()] == [log]

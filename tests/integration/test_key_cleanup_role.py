@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -81,19 +82,25 @@ class Bastion:
     def files(self) -> list[str]:
         return sorted(str(file.relative_to(self.root)) for file in self.root.rglob("*") if file.is_file())
 
-    def run(self, *arguments: str) -> str:
-        """What cron would run, as it stands in its line."""
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """What cron would run, as it stands in its line; what it adds to its log, or with a status what cron mails."""
         line = (self.root / "etc/cron.d/litemaas-key-cleanup").read_text().splitlines()[-1]
         schedule, user, script, *rest = line.split()[:5], *line.split()[5:]
         assert (schedule, user) == (["0", "2", "*", "*", "*"], str(os.getuid()))
-        assert rest == [f">>{self.root}/var/log/litemaas-key-cleanup.log", "2>&1"]
+        assert rest == []
+        log = self.root / "var/log/litemaas-key-cleanup.log"
+        before = log.read_text() if log.exists() else ""
         # The environment of cron.
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.root)}
         done = subprocess.run(
             [script, *arguments], env=bare, cwd="/", capture_output=True, text=True, check=False, timeout=120
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert (done.returncode, done.stdout) == (status, ""), done.stdout + done.stderr
+        assert log.read_text().startswith(before) and log.stat().st_mode & 0o777 == 0o600
+        if status:
+            return done.stderr
+        assert done.stderr == ""
+        return log.read_text()[len(before) :]
 
 
 @pytest.fixture
@@ -138,12 +145,18 @@ def test_cron_on_a_host(
     assert "deleted (1 expired)" in said
     assert not [one for one in secrets if one in said]
     assert not litellm.keys(prefix)
+    # A failure is in the log as a whole, and one line of it is mailed.
+    wrong = {f"{ROLE}_policies": ["older_than"], f"{ROLE}_older_than": "soon"}
+    mailed = bastion.run("--extra-vars", json.dumps(wrong), status=2)
+    assert mailed.count("\n") == 1 and "'soon' is not a duration" in mailed, mailed
+    log = bastion.root / "var/log/litemaas-key-cleanup.log"
+    assert f"failed with status 2; its log is {log}" in mailed and "PLAY RECAP" in log.read_text()
 
     (bastion.root / "etc/logrotate.d/litemaas-key-cleanup").write_text("# somebody's own\n")
     removed = bastion.play("remove_key_cleanup")
     assert removed.rc == 0, removed.output
     assert "4 files removed; left alone" in removed.stdout
-    assert bastion.files() == ["etc/logrotate.d/litemaas-key-cleanup"]
+    assert bastion.files() == ["etc/logrotate.d/litemaas-key-cleanup", "var/log/litemaas-key-cleanup.log"]
 
 
 def test_what_cannot_work_on_a_host_is_refused(bastion: Bastion) -> None:
