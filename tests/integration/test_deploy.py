@@ -110,9 +110,13 @@ def test_a_deployment_and_what_moves_in_it(lab: Deployment) -> None:
     assert lab.moved() == {"Deployment/litellm-backend", "Deployment/litellm-frontend"}
     lab.place.patch("Deployment", "litellm", {"spec": {"replicas": 4}}, manager="kubectl")
     lab.moved()
-    kept = ok(lab.deploy(version="0.5.0", litellm_num_retries=3))
+    others = {"ha_postgres_db": "another_db", "ha_postgres_user": "another", "ha_postgres_password": "pw-of-another"}
+    kept = ok(lab.deploy(version="0.5.0", litellm_num_retries=3, **others))
     assert lab.moved() == {"Deployment/litellm", "ConfigMap/litellm-config"}
     assert "litellm: 4 replicas, set by somebody else (wanted 3)" in kept.stdout
+    said = kept.stdout
+    assert f"database litemaas_db ({PREFIX}ha_postgres_db is another_db); username of Secret litemaas-db, not" in said
+    assert f"changes, not {PREFIX}ha_postgres_password" in said and "pw-of-another" not in kept.output
     other = f"{lab.place.name}-o"
     back = ok(lab.deploy(version="0.5.0", litellm_num_retries=3, keep_changes=False, api_route_prefix=other))
     assert lab.place.get("Deployment", "litellm")["spec"]["replicas"] == 3, back.stdout
@@ -136,6 +140,7 @@ def test_what_cannot_work_is_refused_before_anything_is_applied(lab: Deployment)
         ({"ha_enable_postgres": False}, "postgres_host"),
         ({"oauth_enabled": True, "oauth_provider": "oidc"}, "oauth_issuer"),
         ({"namespace": "kube-system"}, "kube-system"),
+        ({"frontend_route_prefix": lab.place.name, "redis_port": 0}, "redis_port is 0: it has to be from 1 to 65535; "),
     ):
         result = lab.deploy(**settings)
         assert result.rc and words in result.output, (settings, result.output[-2000:])
