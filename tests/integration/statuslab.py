@@ -95,9 +95,10 @@ class Stores:
     def row(self, alias: str, token: str, active: bool) -> None:
         """LiteMaaS's row of a key."""
         self.litemaas(
-            "INSERT INTO api_keys (id, user_id, name, key_hash, key_prefix, litellm_key_alias, is_active,"
-            " lite_llm_key_value) VALUES (gen_random_uuid(), gen_random_uuid(), %s, %s, 'sk-', %s, %s, %s)",
-            (alias, token, alias, active, f"sk-plaintext-{self.schema}"),
+            "INSERT INTO api_keys (id, user_id, name, key_hash, key_prefix, litellm_key_alias, is_active, revoked_at,"
+            " lite_llm_key_value) VALUES (gen_random_uuid(), gen_random_uuid(), %s, %s, 'sk-', %s, %s,"
+            " CASE WHEN NOT %s THEN now() END, %s)",
+            (alias, token, alias, active, active, f"sk-plaintext-{self.schema}"),
         )
 
 
