@@ -132,6 +132,13 @@ def test_scaling_is_refused_where_it_would_break_something(
     assert "scale_allow=no_redis" in silent and PASSWORD not in silent and lab.replicas("litellm") == 1
     lab.fault("litellm-redis", forward=f"6379=127.0.0.1:{redis_port}")
     lab.ready("litellm-redis")
+    # With the password that LiteLLM gets; none is the wrong one too.
+    for wrong, words in (("another-password", "Check the password"), ("", "NOAUTH")):
+        place.patch("Secret", "litellm-redis", {"stringData": {"password": wrong}})
+        other = refused(lambda: tools.scale({"litellm": 2}))
+        assert "takes no commands" in other and words in other and "another-password" not in other, other
+    place.patch("Secret", "litellm-redis", {"stringData": {"password": PASSWORD}})
+    assert len(tools.scale({"litellm": 2}, check=True).changes) == 1
     lab.config("litellm_settings: {cache: false}")
     off = refused(lambda: tools.scale({"litellm": 2}))
     assert "switches no Redis on" in off and "count limits alone" in off
