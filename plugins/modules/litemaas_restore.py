@@ -179,7 +179,9 @@ databases:
       description: What the one before is called now; null where there was none, or none was swapped.
       type: str
 kept:
-  description: Databases that earlier restores have put aside, or were stopped in, with C(name), C(what) and C(size).
+  description:
+    - Databases that earlier restores have put aside, or were stopped in, with C(name), C(what), C(size), C(server) and
+      whether one is C(in_use). RV(msg) names those that a restore was stopped in, and says how they go.
   returned: success
   type: list
   elements: dict

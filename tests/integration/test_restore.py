@@ -115,6 +115,28 @@ def test_back_and_the_old_one_kept(catalogue: str, tmp_path: Path) -> None:
     assert others(catalogue) == []
 
 
+def test_what_a_killed_restore_has_left_is_named(catalogue: str, tmp_path: Path) -> None:
+    """With the command that drops it; not where a restore is still at work in it."""
+    backup = taken(catalogue, tmp_path / "b")
+    killed = job(catalogue, backup)
+    restore.fill(killed.targets)
+    (left,) = others(catalogue)
+    assert "_restore_" in left
+    with contextlib.closing(psycopg2.connect(catalogue.rpartition("/")[0] + f"/{left}")):
+        said = job(catalogue, backup, check=True).restore(True, None, 1)
+        assert "drop_databases" not in said["msg"] and said["kept"][0]["in_use"], said
+    command = f"rhpds.litemaas.restore -e drop_databases={left} -e confirm={name_of(catalogue)}"
+    for result in (
+        job(catalogue, backup, check=True).restore(True, None, 1),
+        job(catalogue, backup, scratch=True).test(),
+        job(catalogue, backup).restore(True, None, 1),
+    ):
+        assert result["msg"].endswith(f"there is still {left}, which goes with: ansible-playbook {command}"), result
+    verb = restore.Job(restore.of_dsns([catalogue], 10), "", name_of(catalogue), False, print)
+    assert verb.drop([left])["changed"]
+    assert "drop_databases" not in job(catalogue, backup, check=True).restore(True, None, 1)["msg"]
+
+
 def test_whoever_is_connected_is_sent_away_and_finds_the_restored_one(catalogue: str, tmp_path: Path) -> None:
     """Clients that connect again and again, as a pool does."""
     backup = taken(catalogue, tmp_path / "b")

@@ -27,6 +27,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import dat
 
 #: On every database that this makes or puts aside, before what it is: nothing else is ever dropped.
 MARK = "rhpds.litemaas: "
+IN_PROGRESS = "a restore in progress"
 LONGEST_NAME = 63
 PG_RESTORE = ("pg_restore", "--no-owner", "--no-acl", "--no-password", "--exit-on-error", "--single-transaction")
 #: ``$1`` bytes are all: the API server can't say that standard input ends.
@@ -342,23 +343,27 @@ def _rename(members: Sequence[Target], pairs: Sequence[tuple[str, str]]) -> None
 def _comment(cursor: Any, one: Target) -> None:
     cursor.execute("SELECT datname FROM pg_database WHERE datname IN (%s, %s)", (one.old, one.new))
     for (name,) in cursor.fetchall():
-        what = f"{one.database} as it was before a restore" if name == one.old else "a restore in progress"
+        what = f"{one.database} as it was before a restore" if name == one.old else IN_PROGRESS
         cursor.execute(f"COMMENT ON DATABASE {_quoted(name)} IS %s", (MARK + what,))
     cursor.execute(f"COMMENT ON DATABASE {_quoted(one.database)} IS NULL")
 
 
 def kept(server: Server, database: str) -> list[dict[str, Any]]:
-    """What earlier restores have left on a server, of one database: put aside, or not ended."""
+    """What earlier restores have left on a server, of one database: put aside, or not ended.
+
+    A restore that is at work has clients in its own.
+    """
     with _beside(server) as (_connection, cursor):
         cursor.execute(
-            "SELECT datname, shobj_description(oid, 'pg_database'), pg_database_size(oid) FROM pg_database"
+            "SELECT datname, shobj_description(oid, 'pg_database'), pg_database_size(oid), EXISTS (SELECT FROM"
+            " pg_stat_activity a WHERE a.datid = d.oid AND backend_type = 'client backend') FROM pg_database d"
             " WHERE starts_with(shobj_description(oid, 'pg_database'), %s) ORDER BY datname",
             (MARK,),
         )
         pattern = re.compile(r"_(before|restore|test)_\d{8}t\d{6}$")
         return [
-            {"name": name, "what": text.removeprefix(MARK), "size": size, "server": server.name}
-            for name, text, size in cursor.fetchall()
+            {"name": name, "what": text.removeprefix(MARK), "size": size, "server": server.name, "in_use": used}
+            for name, text, size, used in cursor.fetchall()
             if pattern.search(name) and database.startswith(pattern.sub("", name))
         ]
 
@@ -506,13 +511,26 @@ class Job:
         return f"; the old kept as {', '.join(old)}" if keep_old else "; the old dropped"
 
     def _result(self, msg: str, changed: bool) -> dict[str, Any]:
+        left = list({one["name"]: one for _server, one in self._kept_ones()}.values())
         swapped = [one.shown() | ({} if changed else {"old_database": None}) for one in self.targets]
         return {
             "changed": changed,
-            "msg": msg,
+            "msg": f"{msg}{self._stopped(left)}",
             "databases": swapped,
-            "kept": [one for _server, one in self._kept_ones()],
+            "kept": left,
         }
+
+    def _stopped(self, left: Sequence[Mapping[str, Any]]) -> str:
+        """Whole copies that a restore which was killed has left, and how they go."""
+        names = ",".join(one["name"] for one in left if one["what"] == IN_PROGRESS and not one["in_use"])
+        if not names:
+            return ""
+        given = f"-e namespace={self.namespace} " if self.namespace else ""
+        confirm = self.namespace or next(iter(self.servers))
+        return (
+            f"; of restores that were stopped there is still {names}, which goes with: ansible-playbook"
+            f" rhpds.litemaas.restore {given}-e drop_databases={names} -e confirm={confirm}"
+        )
 
 
 def restart(client: Rest, namespace: str, timeout: float) -> list[str]:
@@ -604,7 +622,7 @@ def _create(target: Target) -> str:
             settings = [str(one[0]) for one in cursor.fetchall()]
         new = _quoted(target.new)
         _plain(connection, f"CREATE DATABASE {new} OWNER {_quoted(owner)} TEMPLATE template0{like}")
-        _plain(connection, f"COMMENT ON DATABASE {new} IS {_text(MARK + 'a restore in progress')}")
+        _plain(connection, f"COMMENT ON DATABASE {new} IS {_text(MARK + IN_PROGRESS)}")
         for setting in settings:
             name, _equals, value = setting.partition("=")
             # A list of names is one as it stands.
