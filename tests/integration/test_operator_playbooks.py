@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import re
 import stat
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +68,25 @@ def test_auto_sync_is_shown_and_switched_and_a_deploy_keeps_it(
     assert live() == before
 
 
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[list[tuple[str, str]]]:
+    """What happens to the files of a folder, as Linux tells it: their modes, and what is moved to their names."""
+    kinds = {0x4: "mode", 0x80: "moved to"}
+    system = ctypes.CDLL(None, use_errno=True)
+    inotify = system.inotify_init1(os.O_NONBLOCK)
+    assert inotify >= 0 and system.inotify_add_watch(inotify, bytes(folder), sum(kinds)) >= 0
+    events: list[tuple[str, str]] = []
+    try:
+        yield events
+        told = os.read(inotify, 1 << 16)
+        while told:
+            _watch, kind, _cookie, length = struct.unpack_from("iIII", told)
+            events.append((kinds.get(kind, ""), told[16 : 16 + length].rstrip(b"\0").decode()))
+            told = told[16 + length :]
+    finally:
+        os.close(inotify)
+
+
 def test_credentials_go_where_they_are_asked_for(
     place: kube.Namespace, run_playbook: Any, env: dict[str, str], tmp_path: Path, stack: harness.Stack
 ) -> None:
@@ -91,8 +114,15 @@ def test_credentials_go_where_they_are_asked_for(
     # From where the command is typed, not from where the playbook lies.
     variables |= {"credentials_file": path.name}
     env |= {"PWD": str(tmp_path)}
-    done = run_playbook(CREDENTIALS, variables, env=env, verbosity=3, diff=True)
+    foreseen = run_playbook(CREDENTIALS, variables, env=env, check=True)
+    assert (foreseen.rc, foreseen.changed) == (0, 1), foreseen.output
+    assert f"Would be written to {path}" in foreseen.output and not path.exists()
+    with watched(tmp_path) as events:
+        done = run_playbook(CREDENTIALS, variables, env=env, verbosity=3, diff=True)
     assert (done.rc, done.changed, leaks(done)) == (0, 1, set()), done.output
+    # What has its name with something in it was 0600 before: nothing is changed afterwards.
+    seen = [kind for kind, name in events if name == path.name]
+    assert seen[-1] == "moved to" and "mode" in seen, events
     assert f"In {path}" in done.output
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == (
