@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, Protocol
 from ansible_collections.rhpds.litemaas.plugins.module_utils import durations
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.removal import delete_tokens
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.virtual_key import KeyReader, list_keys
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.virtual_key.reading import read_page
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import keys as rules
@@ -676,16 +677,18 @@ class Cleanup:
             self._vanished += len(gone)
         for reason in dict.fromkeys(one.reason for one in going):
             self._note(reason, [row for one in going if one.reason == reason for row, _active in one.rows])
-        said, hopeless = "", False
+        alive, said, hopeless = set[str](), "", False
         if going:
-            try:
-                self._client.post("/key/delete", {"keys": [one.key.token for one in going]})
-            except LiteLLMError as failure:
-                # It may have taken effect all the same, or somebody else was faster: the list tells.
+            chosen = [one.key for one in going]
+            alive, failure = delete_tokens(
+                self._client,
+                [key.token for key in chosen],
+                lambda _these: (key.token for key in self._store.some(chosen)),
+            )
+            if failure is not None:
                 said = failure.sentence()
                 # What is not there, or doesn't let us in, won't do less of it either.
                 hopeless = failure.status != 500
-        alive = {key.token for key in self._store.some([one.key for one in going])} if going else set()
         dead = [one for one in going if one.key.token not in alive]
         again = bool(said and alive) and not last and not hopeless
         for one in dead + gone:
@@ -700,12 +703,12 @@ class Cleanup:
                         said or "LiteLLM answered that it was deleted, but it is still there", one.key.shown
                     )
         for reason in dict.fromkeys(one.reason for one in dead + gone):
-            chosen = [one for one in dead + gone if one.reason == reason]
-            rows = [row for one in chosen for row, _active in one.rows]
+            ended = [one for one in dead + gone if one.reason == reason]
+            rows = [row for one in ended for row, _active in one.rows]
             statement = rules.FINISH if reason == REVOKED_ALIVE else rules.REVOKE
             revoked = set(self._revoke(statement, reason, rows))
             with self._lock:
-                for one in chosen:
+                for one in ended:
                     for row, _active in one.rows:
                         if row in revoked:
                             self._revoked.add(reason, one.key.shown)

@@ -6,12 +6,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.model import read_deployments
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.resources.virtual_key import PAGE, KeyReader
+
+
+def delete_tokens(
+    client: LiteLLMClient, tokens: Sequence[str], still_there: Callable[[Sequence[str]], Iterable[str]]
+) -> tuple[set[str], LiteLLMError | None]:
+    """Delete keys in one request, and look what is left of them.
+
+    An answer of success is no proof; and an error may come after the deed, or from one key that was gone already.
+
+    Returns:
+        the tokens that are still there, and what LiteLLM said against it.
+
+    Raises:
+        LiteLLMError, DatabaseError: ``still_there`` doesn't tell what is left.
+    """
+    said = None
+    try:
+        client.post("/key/delete", {"keys": list(tokens)})
+    except LiteLLMError as failure:
+        said = failure
+    return set(still_there(tokens)), said
 
 
 class Remover:
@@ -31,17 +52,16 @@ class Remover:
             LiteLLMError: it is not known what is left.
         """
         tokens = list(keys)
-        refused: dict[str, str] = {}
+        left: dict[str, str] = {}
         for start in range(0, len(tokens), PAGE):
             chunk = tokens[start : start + PAGE]
-            try:
-                self._client.post("/key/delete", {"keys": chunk})
-            except LiteLLMError as failure:
-                # One that is gone already may make a whole request fail: what is left tells.
-                refused |= dict.fromkeys(chunk, str(failure))
-        aliases = {token: alias for token, alias in keys.items() if alias}
-        left = [str(row["token"]) for row in KeyReader(self._client, self._workers).by_token(tokens, aliases)]
-        return {token: refused.get(token, "LiteLLM took the deletion and still has the key") for token in left}
+            alive, said = delete_tokens(self._client, chunk, lambda these: self._living(these, keys))
+            left |= dict.fromkeys(alive, str(said or "LiteLLM took the deletion and still has the key"))
+        return left
+
+    def _living(self, tokens: Sequence[str], keys: Mapping[str, str | None]) -> list[str]:
+        aliases = {token: alias for token in tokens if (alias := keys[token])}
+        return [str(row["token"]) for row in KeyReader(self._client, self._workers).by_token(tokens, aliases)]
 
     def delete_deployments(self, ids: Sequence[str]) -> dict[str, str]:
         """Delete deployments; the ids that LiteLLM lists afterwards, with the reason.
