@@ -133,11 +133,11 @@ def test_backups_are_newest_first_and_what_is_no_json_is_an_error():
 
 
 NOW = datetime(2026, 3, 21, 12, tzinfo=timezone.utc)
-BOTH, KEYS = ["litellm", "litemaas"], ["master_key", "salt_key"]
+BOTH, KEYS = ("litellm", "litemaas"), ["master_key", "salt_key"]
 
 
 def recorded(hour="11:00:00", databases=BOTH, **other):
-    return {"time": f"2026-03-21T{hour}Z", "databases": databases, **other}
+    return {"time": f"2026-03-21T{hour}Z", "databases": list(databases), **other}
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,15 @@ def recorded(hour="11:00:00", databases=BOTH, **other):
         ([recorded("11:30:00", keys=[]), recorded("11:20:00", ["litellm"], keys=KEYS), recorded(keys=KEYS)], ""),
         ([recorded("12:04:00", keys=KEYS)], ""),
         ([], "younger than 24h (none is recorded)"),
-        ([{"time": "2026-03-20T11:59:59Z", "databases": BOTH, "keys": KEYS}], "24h (the last is of 2026-03-20T11:59:5"),
+        (
+            [{"time": "2026-03-20T11:59:59Z", "databases": list(BOTH), "keys": KEYS}],
+            "24h (the last is of 2026-03-20T11:59:5",
+        ),
         ([recorded("13:00:00", keys=KEYS)], "younger than 24h"),
-        ([{"time": "once", "databases": BOTH, "keys": KEYS}, {"databases": BOTH, "keys": KEYS}], "younger than 24h"),
+        (
+            [{"time": "once", "databases": list(BOTH), "keys": KEYS}, {"databases": list(BOTH), "keys": KEYS}],
+            "younger than 24h",
+        ),
         ([recorded(databases=["litemaas"], keys=KEYS)], "the backup of 2026-03-21T11:00:00Z lacks database litellm"),
         # Each has a half.
         ([recorded(databases=["litemaas"], keys=KEYS), recorded(databases=["litellm"], keys=KEYS)], "lacks database"),
@@ -179,7 +185,7 @@ def test_databases_that_are_not_known_are_in_no_backup():
 
 
 def test_ages_are_durations():
-    old = [{"time": "2026-02-22T12:00:00Z", "databases": BOTH, "keys": KEYS}]
+    old = [{"time": "2026-02-22T12:00:00Z", "databases": list(BOTH), "keys": KEYS}]
     assert facts.without_backup(old, BOTH, "4w", NOW) == ""
     assert "younger than 26d" in facts.without_backup(old, BOTH, "26d", NOW)
     for age in ("24", "1x", ""):
