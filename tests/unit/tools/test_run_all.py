@@ -54,7 +54,7 @@ def test_versions_side_by_side_are_read_one_after_the_other(capsys: pytest.Captu
     [
         (1, "1 passed, 9 deselected", (10, 0), "10 passed, 0 failed"),
         (1, "1 failed, 9 deselected", (9, 2), "9 passed, 2 failed"),
-        (4, "4 passed, 6 deselected", (6, 4), "6 passed, 4 failed"),
+        (6, "6 passed, 4 deselected", (4, 6), "4 passed, 6 failed"),
     ],
 )
 def test_few_failures_are_run_again_and_named(
