@@ -39,8 +39,8 @@ LAST_FAILED = "--last-failed tests/integration tests/stack"
 #: Scenarios that are about LiteLLM, for molecule
 ANY_LITELLM = "--scenario-name models --scenario-name workshop"
 #: What is tested beside one version: what is the same whichever LiteLLM runs, and what stands on the modules that are
-#: tested on both, as molecule's scenarios of models and workshops are too. About half of the time beside each; the first
-#: has the cluster's scenarios and the stack's own starts besides.
+#: tested on both, as molecule's scenarios of models and workshops are too. About half of the time beside each; the
+#: first has the cluster's scenarios and the stack's own starts besides.
 BESIDE_ONE = {
     VERSIONS[0]: (
         "integration/test_agnosticd.py",
