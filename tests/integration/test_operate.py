@@ -367,6 +367,8 @@ def test_a_deploy_after_all_of_it_changes_nothing(
         "ha_postgres_user": shared.username,
         "ha_postgres_password": shared.password,
         "ha_postgres_max_connections": 300,
+        # The node's Redis is the stack's.
+        "redis_password": urllib.parse.urlsplit(stack.variables["REDIS_URL"]).password,
     }
     variables = {f"ocp4_workload_litemaas_{name}": value for name, value in given.items()}
     first = run_playbook("rhpds.litemaas.deploy_litemaas_ha", {**variables, "output_dir": str(tmp_path)})
