@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.durations import LONGEST, seconds
+from ansible_collections.rhpds.litemaas.plugins.module_utils.durations import seconds
 
 DOCUMENTATION = r"""
 name: deploy_problems
@@ -178,7 +178,7 @@ def _retention(value: Any) -> str:
     if match[2] == "mo":
         # 1.81 takes it for one month in December, and fails where the sum is beyond it.
         return "" if match[1] == "1" else "LiteLLM counts months wrongly at the end of a year; write days, such as 90d"
-    return "" if seconds(text.lstrip("0")) <= LONGEST else "too long"
+    return _age(text)
 
 
 def _age(value: Any) -> str:

@@ -61,23 +61,41 @@ def test_what_is_old_goes_and_what_values_depend_on_stays(archive: Archive, run_
     ours = {"managed_by": "rhpds.litemaas", "rhpds_litemaas": {"generation": 1}}
     archive.add("old")
     archive.add("new", age="1 hour")
+    archive.add("old", age="1 hour")
     archive.add("ours", **ours)
     archive.add("of-a-lab", guid="here", **ours)
     archive.add("of-a-gone-lab", guid="gone", **ours)
+    archive.add("new-of-a-gone-lab", age="1 hour", guid="gone", **ours)
     args = {"older_than": OLD, "forget_guids": ["gone"]}
     foreseen = run_module(MODULE, args, check=True)
     assert foreseen.changed, foreseen
     assert foreseen["msg"].startswith("2 of ") and "to remove" in foreseen["msg"]
-    assert len(archive.names()) == 5
+    assert len(archive.names()) == 7
     done = run_module(MODULE, args)
     assert done["report"]["going"] == {
         "count": 2,
         "items": sorted(archive.prefix + n for n in ("old", "of-a-gone-lab")),
     }
-    assert done["summary"] == foreseen["summary"]
-    assert archive.names() == ["new", "of-a-lab", "ours"]
+    assert done["summary"] == foreseen["summary"] and done["summary"]["needed"] == 2
+    assert archive.names() == ["new", "new-of-a-gone-lab", "of-a-lab", "old", "ours"]
     for check in (False, True):
         assert not run_module(MODULE, args, check=check).changed
+
+
+def test_rows_that_are_still_there_after_they_were_deleted_are_told(archive: Archive, run_module: Any) -> None:
+    for name in ("held", "old"):
+        archive.add(name)
+    hold = f"hold_{archive.prefix.strip('-')}"
+    archive.run(f"CREATE FUNCTION {hold}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    held = f"WHEN (OLD.key_alias = '{archive.prefix}held')"
+    archive.run(f"CREATE TRIGGER {hold} BEFORE DELETE ON {TABLE} FOR EACH ROW {held} EXECUTE FUNCTION {hold}()")
+    try:
+        done = run_module(MODULE, {"older_than": OLD})
+    finally:
+        archive.run(f"DROP FUNCTION {hold} CASCADE")
+    assert done.failed and not done.changed
+    assert "1 rows are still there after they were deleted" in done["msg"] and "Nothing was removed" in done["msg"]
+    assert archive.names() == ["held", "old"]
 
 
 def test_no_value_comes_back_after_the_archive_was_pruned(
@@ -120,6 +138,7 @@ def test_in_a_namespace_and_bad_input(
     assert done["summary"]["removed"] == 1, done
     assert "through pod" in done["found"]["litellm_dsn"]
     assert "older_than: " in run_module(MODULE, {"older_than": "soon"})["msg"]
-    assert "forget_guids" in run_module(MODULE, {"forget_guids": [" "]})["msg"]
+    for guid in ("", " gone"):
+        assert "forget_guids" in run_module(MODULE, {"forget_guids": [guid]})["msg"]
     wrong = run_module(MODULE, {"litellm_dsn": stack.litemaas_dsn})
     assert "no table " in wrong["msg"] and "LiteLLM's database" in wrong["msg"]

@@ -25,6 +25,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import disc
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.facts import BACKUPS, backups_of, tag_of
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.rollout import (
+    admissions,
     containers,
     hidden_texts,
     parsed,
@@ -198,7 +199,7 @@ def routes(objects: Objects, errors: Errors) -> dict[str, Any]:
 def _routes(listed: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for one in listed:
         spec, ingress = one.get("spec") or {}, (one.get("status") or {}).get("ingress") or ()
-        said = [each for place in ingress for each in place.get("conditions") or () if each["type"] == "Admitted"]
+        said = [each for _router, each in admissions(one) if each]
         host = spec.get("host") or next((place.get("host") for place in ingress if place.get("host")), "")
         admitted = any(each["status"] == "True" for each in said)
         refused = next(

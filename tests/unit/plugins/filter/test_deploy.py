@@ -61,7 +61,8 @@ def test_replicas(wanted: int, live: int, last: int | None, result: int) -> None
     there = deployment(live, **({} if last is None else applied(last)))
     definition, kept = planned(deployment(wanted), there)
     assert definition["spec"]["replicas"] == result
-    assert bool(kept) == (result != wanted)
+    said = f"litellm: {result} replicas, set by somebody else (wanted {wanted})"
+    assert kept == ([said] if result != wanted else [])
     # What is remembered is the wish: the next run can tell.
     assert json.loads(definition["metadata"]["annotations"][APPLIED])["replicas"] == wanted
     assert planned(deployment(wanted), there, keep_changes=False)[0]["spec"]["replicas"] == wanted
@@ -73,15 +74,18 @@ def test_replicas(wanted: int, live: int, last: int | None, result: int) -> None
 )
 def test_switches(wanted: str, live: str, last: str | None, result: str) -> None:
     there = deployment(3, live, **({} if last is None else applied(3, last)))
-    definition, _kept = planned(deployment(3, wanted), there)
+    definition, kept = planned(deployment(3, wanted), there)
     assert definition["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == result
+    said = f"litellm: LITELLM_AUTO_SYNC={result}, set by somebody else (wanted {wanted})"
+    assert kept == ([said] if result != wanted else [])
     taken, kept = planned(deployment(3, wanted), there, keep_changes=False)
     assert taken["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == wanted and not kept
 
 
 def test_what_an_autoscaler_set_is_declared_again() -> None:
     there = deployment(6, **applied(3))
-    assert planned(deployment(4), there, hpas=["litellm"])[0]["spec"]["replicas"] == 6
+    definition, kept = planned(deployment(4), there, hpas=["litellm"])
+    assert definition["spec"]["replicas"] == 6 and kept == ["litellm: 6 replicas, an autoscaler's (wanted 4)"]
     assert planned(deployment(4), None, hpas=["litellm"])[0]["spec"]["replicas"] == 4
 
 
@@ -134,6 +138,10 @@ def test_the_data_stays_where_it_is() -> None:
         0
     ]
     assert "PGDATA" not in {entry["name"] for entry in container["env"]}
+    # What it was made without it doesn't get: no API server would take it.
+    del there["spec"]["podManagementPolicy"]
+    wanted = statefulset("data", "/data", None, podManagementPolicy="Parallel")
+    assert "podManagementPolicy" not in planned(wanted, there)[0]["spec"]
 
 
 def test_a_job_that_is_there_is_waited_for_and_not_applied() -> None:

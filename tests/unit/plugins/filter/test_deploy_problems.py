@@ -35,11 +35,12 @@ ROLE = Path(__file__).resolve().parents[4] / "roles" / "ocp4_workload_litemaas"
         ("namespace", ["Lite_MaaS", "", "-a", "a-", "a.b", "a" * 64, "a\n"], ["litemaas", "a", "9", "a" * 63], "DNS"),
         ("api_route_prefix", ["Lite LLM", "a.b", ""], ["litellm-prod"], "DNS label"),
         ("admin_route_name", ["a_b"], ["a-b"], "DNS label"),
-        ("cluster_domain", ["https://apps.example.com", "a..b"], ["", "apps.example.com"], "DNS name"),
+        ("cluster_domain", ["https://apps.example.com", "a..b", "a." * 126 + "bc"], ["", "a." * 126 + "b", None], "DNS name"),
         ("ha_litellm_replicas", [0, "0", -1, "three"], [1, "3"], "rhpds.litemaas.scale with scale_allow=zero"),
         ("ha_backend_replicas", [0], [1], "at least 1"),
         ("ha_frontend_replicas", [0], [1], "at least 1"),
         ("litellm_spend_logs_retention", ["90", "d", "90 d", "0d", "3mo", "90days"], ["", "90d", "1mo", "12w"], "90d"),
+        ("litellm_spend_logs_retention", ["36501d"], ["36500d"], "100 years"),
         ("wait_timeout", [0, -5, "soon"], [1, 900], "at least 1"),
         ("route_timeout", [0], ["600"], "at least 1"),
         ("postgres_port", [0, 65536], [1, 65535, "5432"], "from 1 to 65535"),
@@ -48,7 +49,7 @@ ROLE = Path(__file__).resolve().parents[4] / "roles" / "ocp4_workload_litemaas"
         ("litellm_image", ["quay.io/a b", ""], ["quay.io/a/b", "registry:5000/a@sha256:00"], "image"),
         ("ha_postgres_image", ["postgres: 16"], ["", "docker.io/library/postgres:16"], "whitespace"),
         ("litellm_tag", ["", "v1 ", ":v1", "a/b"], ["main-v1.81.0", 16, 0.4, "v1@sha256:00"], "tag"),
-        ("ha_postgres_db", ["", "my db", "x" * 64], ["litemaas_db", "Größe"], "PostgreSQL"),
+        ("ha_postgres_db", ["", "my db", "x" * 64, "ö" * 32], ["litemaas_db", "Größe", "ö" * 31 + "x"], "PostgreSQL"),
         ("postgres_storage_access_mode", ["RWO"], ["ReadWriteOnce"], "ReadWriteMany"),
         ("backup_max_age", ["24"], ["24h"], "36h"),
     ],
@@ -80,6 +81,9 @@ def test_a_request_is_not_more_than_its_limit() -> None:
     sizes = {"ha_backend_memory_request": "1025Mi", "ha_backend_memory_limit": "1Gi", "ha_backend_cpu_request": "1000m"}
     (sentence,) = deploy_problems({**sizes, "ha_backend_cpu_limit": 1})
     assert "ha_backend_memory_request is '1025Mi', more than" in sentence and "memory_limit, which is '1Gi'" in sentence
+    # What is wrong by itself is said, and not compared.
+    (sentence,) = deploy_problems({"ha_litellm_replicas": "1.5", "hpa_litellm_max_replicas": 1, "hpa_enabled": True})
+    assert "no whole number" in sentence
     scaled = {"ha_litellm_replicas": 7, "hpa_litellm_max_replicas": 6}
     assert deploy_problems({**scaled, "hpa_enabled": False}) == []
     assert "more than" in deploy_problems({**scaled, "hpa_enabled": True})[0]
@@ -100,6 +104,8 @@ def test_ways_in_that_collide() -> None:
     found = deploy_problems({}, ways=same)
     assert len([one for one in found if "_route_name are both 'a'" in one]) == 3
     assert f"{PREFIX}api_route_prefix and {PREFIX}frontend_route_prefix lead both to a.x: give" in found[2]
+    rooted = [way("api", "b", "a.x", "/"), way("frontend", "c", "a.x")]
+    assert ["lead both to a.x" in one for one in deploy_problems({}, ways=rooted)] == [True]
     # The portal's name may lead to the backend below /api.
     assert deploy_problems({}, ways=[way("admin", "b", "p.x", "/api"), way("frontend", "c", "p.x")]) == []
 

@@ -102,6 +102,33 @@ def test_a_right_to_one_object(name, has):
     assert need.sentence() == f"get on secrets {name} in ns".replace("  ", " ")
 
 
+def test_rights_that_the_rules_of_the_namespace_do_not_tell_are_asked_for_one_by_one():
+    class Reviews:
+        asked = []
+
+        def request(self, _method, path, body):
+            if path.endswith("/selfsubjectrulesreviews"):
+                assert body["spec"] == {"namespace": "ns"}
+                rule = {"verbs": ["*"], "apiGroups": [""], "resources": ["pods", "nodes", "namespaces"]}
+                return {"status": {"resourceRules": [rule]}}
+            self.asked.append(body["spec"]["resourceAttributes"])
+            return {"status": {"allowed": body["spec"]["resourceAttributes"].get("name") == "ours"}}
+
+    named = rights.Need("get", "", "secrets", "ns", "ours")
+    part = rights.Need("create", "", "pods/exec", "ns")
+    elsewhere = rights.Need("list", "", "pods", "other")
+    of_all = rights.Need("list", "", "nodes")
+    told = rights.Need("list", "", "pods", "ns")
+    client = Reviews()
+    assert rights.missing(client, [told, named, part, elsewhere, of_all, part], "ns") == [part, elsewhere, of_all]
+    assert client.asked == [
+        {"verb": "get", "group": "", "resource": "secrets", "namespace": "ns", "name": "ours"},
+        {"verb": "create", "group": "", "resource": "pods", "namespace": "ns", "subresource": "exec"},
+        {"verb": "list", "group": "", "resource": "pods", "namespace": "other"},
+        {"verb": "list", "group": "", "resource": "nodes", "namespace": ""},
+    ]
+
+
 def test_the_newer_form_of_discovery():
     def group(name, version, *kinds):
         resources = [{"responseKind": {"kind": kind}} for kind in kinds]

@@ -29,12 +29,15 @@ RESOURCES = {
     "deployments": ("apps/v1", "Deployment"),
     "replicasets": ("apps/v1", "ReplicaSet"),
     "statefulsets": ("apps/v1", "StatefulSet"),
+    "cronjobs": ("batch/v1", "CronJob"),
     "jobs": ("batch/v1", "Job"),
     "horizontalpodautoscalers": ("autoscaling/v1", "HorizontalPodAutoscaler"),
     "inferenceservices": ("serving.kserve.io/v1beta1", "InferenceService"),
     "packagemanifests": ("packages.operators.coreos.com/v1", "PackageManifest"),
     "rolebindings": ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    "oauthclients": ("oauth.openshift.io/v1", "OAuthClient"),
 }
+ANY = object()
 VERBS = ["create", "delete", "get", "list", "patch"]
 
 
@@ -47,6 +50,8 @@ class Server:
         #: Rights that the account lacks: verb and resource.
         self.denied: set[tuple[str, str]] = set()
         self.patched: list[tuple[str, Any]] = []
+        #: What somebody makes of an object right before it is deleted, by its path.
+        self.meanwhile: dict[str, dict[str, Any]] = {}
         notes = {"rhpds.litemaas/created": "true"} if made else {}
         self.objects[SPACE] = {"metadata": {"name": "ns", "uid": "ns", "annotations": notes}}
 
@@ -77,6 +82,9 @@ class Server:
             asked = body["spec"]["resourceAttributes"]
             return {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
         if method == "DELETE":
+            self.objects.update({path: self.meanwhile.pop(path)} if path in self.meanwhile else {})
+            if self.objects[path]["metadata"]["uid"] != (body.get("preconditions") or {}).get("uid", ANY):
+                raise ClusterError(f"{method} {path}", "the UID in the precondition is another one", status=409)
             self.objects.pop(path)
             return {}
         if method == "PATCH":
@@ -100,7 +108,7 @@ class Server:
                 {
                     "name": plural,
                     "kind": kind,
-                    "namespaced": True,
+                    "namespaced": plural != "oauthclients",
                     "verbs": ["get", "list"] if plural == "packagemanifests" else VERBS,
                 }
                 for plural, (where, kind) in RESOURCES.items()
@@ -190,6 +198,52 @@ def test_a_namespace_of_ours_goes_with_what_the_cluster_put_there() -> None:
     assert everything(server).namespace == "absent" and not everything(server).removed
 
 
+def test_what_somebody_made_anew_meanwhile_stays_and_the_namespace_with_it() -> None:
+    server = whole()
+    path = server.add("deployments", "litellm", OURS)
+    server.meanwhile[path] = {"metadata": {"name": "litellm", "uid": "another", "labels": THEIRS}}
+    outcome = everything(server)
+    assert outcome.namespace == "stays, as others use it: Deployment/litellm" and SPACE in server.objects
+    assert server.objects[path]["metadata"]["uid"] == "another"
+
+
+def test_the_volume_stays_with_what_it_can_not_be_used_without() -> None:
+    server = Server()
+    templates = [{"metadata": {"name": "postgres-storage"}}]
+    server.add("statefulsets", "litellm-postgres", OURS, spec={"volumeClaimTemplates": templates})
+    stays = {
+        server.add("persistentvolumeclaims", "postgres-storage-litellm-postgres-0"),
+        server.add("secrets", "litellm-secret", OURS),
+        server.add("configmaps", "litemaas-backups", OURS),
+        SPACE,
+    }
+    server.add("configmaps", "litellm-config", OURS)
+    outcome = everything(server, keep_volume=True)
+    assert (set(server.objects), outcome.namespace) == (stays, "stays, with the volume")
+    assert [one.partition("/")[0] for one in outcome.kept] == ["ConfigMap", "PersistentVolumeClaim", "Secret"]
+
+
+def test_pods_of_ours_are_waited_for_and_those_of_nobody_are_not() -> None:
+    server = Server()
+    server.add("deployments", "litellm", OURS)
+    server.add("pods", "debug", OURS)
+    assert everything(server).namespace == "removed"
+    server = Server()
+    server.add("pods", "litellm-1", OURS, metadata={"ownerReferences": [{"uid": "replicaset"}]})
+    with pytest.raises(ClusterError, match="Wait until Pod/litellm-1 in ns is gone: it is still there"):
+        Removal(server, "ns", timeout=0).everything()  # type: ignore[arg-type]
+
+
+def test_the_login_of_another_namespace_stays() -> None:
+    server, place = Server(), "/apis/oauth.openshift.io/v1/oauthclients"
+    for name in ("ns", "other"):
+        labels = {**OURS, "rhpds.litemaas/namespace": name}
+        server.objects[f"{place}/{name}"] = {"metadata": {"name": name, "uid": name, "labels": labels}}
+    assert leftovers(server, "OAuthClient/ns").removed == []
+    assert leftovers(server, check=True).removed == everything(server).removed == ["OAuthClient/ns"]
+    assert list(server.objects) == [f"{place}/other"]
+
+
 @pytest.mark.parametrize(
     ("plural", "name", "body"),
     [
@@ -262,6 +316,17 @@ def test_a_migration_at_work_for_an_image_that_is_not_wanted_goes() -> None:
         "Job/litellm-migration-done",
     }
     assert not leftovers(server, "Job/litellm-migration-new").removed
+
+
+def test_what_other_parts_of_ours_have_applied_is_no_leftover() -> None:
+    server = Server()
+    nightly = {"managedFields": [{"manager": "rhpds.litemaas.key-cleanup"}]}
+    server.add("cronjobs", "litemaas-key-cleanup", OURS, metadata=nightly)
+    owned = {**copy.deepcopy(APPLIED), "ownerReferences": [{"uid": "cronjob"}]}
+    server.add("configmaps", "of-something", OURS, metadata=owned)
+    server.add("configmaps", "old", OURS, metadata=copy.deepcopy(APPLIED))
+    server.add("secrets", "old", OURS, metadata=copy.deepcopy(APPLIED))
+    assert leftovers(server).removed == ["ConfigMap/old"]
 
 
 def scaled(replicas: int = 6) -> tuple[Server, str]:

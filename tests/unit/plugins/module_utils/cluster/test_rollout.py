@@ -328,6 +328,20 @@ def test_a_route_whose_name_is_another_ones_is_an_error_that_names_it_after_the_
     assert wait(Server(*[route(CLAIMED)] * 3, route(YES)), "Route/a", router_answers_after=10)[0].done
 
 
+@pytest.mark.parametrize("status", ["Unknown", ""])
+def test_a_router_that_has_not_decided_yet_refuses_nothing(status):
+    (state,) = wait(Server(route(("default", status, "", "a.example.com"))), "Route/a", router_answers_after=10)
+    assert state.done and state.note.endswith("whether it is served is not known")
+
+
+def test_a_route_that_is_being_deleted_is_not_waited_for():
+    going = route(CLAIMED)
+    going["metadata"]["deletionTimestamp"] = ago(1)
+    with pytest.raises(rollout.RolloutFailed, match="Route/a in ns: is being deleted"):
+        wait(server := Server(going), "Route/a", router_answers_after=10)
+    assert server.time < 1
+
+
 def test_what_a_router_said_of_an_earlier_name_counts_for_nothing():
     earlier = tuple("b.example.com" if part == "a.example.com" else part for part in YES)
     (state,) = wait(server := Server(route(earlier)), "Route/a", router_answers_after=10)

@@ -72,15 +72,15 @@ def test_an_init_container_has_to_be_of_the_containers_version(init, differs):
 
 
 def test_a_pod_of_another_image_than_its_workload_is_told():
-    def pod(name, image, phase="Running"):
-        meta = {"name": name, "labels": {"app": "litellm"}}
+    def pod(name, image, phase="Running", app="litellm"):
+        meta = {"name": name, "labels": {"app": app}}
         return {
             "metadata": meta,
             "spec": {"containers": [{"name": "litellm", "image": image}]},
             "status": {"phase": phase},
         }
 
-    pods = [pod("old", "l:1"), pod("new", "l:2"), pod("done", "l:1", "Succeeded")]
+    pods = [pod("old", "l:1"), pod("new", "l:2"), pod("done", "l:1", "Succeeded"), pod("x", "l:1", app="x")]
     found = status.images(objects(deployments=[deployment("litellm", "l:2")], statefulsets=[], pods=pods), [])
     assert [(one["pod"], one["image"], one["wanted"]) for one in found["mismatches"]] == [("old", "l:1", "l:2")]
 
@@ -131,6 +131,25 @@ def test_routes_and_ingresses_lead_to_services():
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "admitted", "trouble"),
+    [
+        ([("True", "a"), ("False", "a")], True, ""),
+        ([("False", "a")], False, "taken"),
+        # Of the name that it had before.
+        ([("True", "b")], False, "no router has admitted it"),
+        ([], False, "no router has admitted it"),
+    ],
+)
+def test_a_route_is_admitted_where_one_router_says_so_of_the_name_that_it_has(said, admitted, trouble):
+    ingress = [
+        {"host": host, "conditions": [{"type": "Admitted", "status": word, "message": "taken"}]} for word, host in said
+    ]
+    route = {"metadata": {"name": "api"}, "spec": {"host": "a"}, "status": {"ingress": ingress}}
+    (found,) = status.routes(objects(routes=[route], ingresses=[]), [])["routes"]
+    assert (found["admitted"], found["trouble"]) == (admitted, trouble)
+
+
 def test_restarts_are_counted_with_their_last_reason():
     container = {
         "name": "litellm",
@@ -146,7 +165,8 @@ def test_restarts_are_counted_with_their_last_reason():
             "conditions": [{"type": "Ready", "status": "True"}],
         },
     }
-    there = objects(deployments=[], statefulsets=[], pods=[pod])
+    done = {"metadata": {"name": "migration"}, "status": {"phase": "Succeeded"}}
+    there = objects(deployments=[], statefulsets=[], pods=[pod, done])
     there.rest.now = status.parsed("2026-01-01T12:00:00Z")
     (found,) = status.pods(there, [])["pods"]
     assert (found["ready"], found["restarts"], found["last_restart_reason"]) == (True, 4, "OOMKilled")
@@ -166,6 +186,10 @@ def test_a_log_without_its_secrets_unread_is_not_shown():
         objects(pods=[pod], log="a\nis hunter2hunter2\nsk-1234567890", litellm_secret=secret), [], 2, ["litellm"]
     )
     assert found["logs"][0]["lines"] == ["is ********", "sk-********"]
+    # Nor the beginning of one where a line is cut.
+    line = " " * (status.LINE - 5) + "hunter2hunter2"
+    found = status.logs(objects(pods=[pod], log=line, litellm_secret=secret), [], 2, ["litellm"])
+    assert found["logs"][0]["lines"] == [" " * (status.LINE - 5) + "*****"]
 
 
 # ---- the backend ----
@@ -208,6 +232,8 @@ def test_a_backend_that_keeps_its_users_to_itself_is_not_said_to_be_well():
     found = status.ask_backend(backend({}, users_status=500), "ltm_admin_x")
     assert "mock" not in found and "HTTP 500" in found["how"]
     assert "mock" not in status.ask_backend(backend({}), "")
+    # What its log has said stands, whatever it lists.
+    assert "mock" not in status.ask_backend(backend({"data": []}), "ltm_admin_x", known_mock=True)
     assert status.ask_backend(backend({}, health=503), "")["health"] == "HTTP 503"
 
 

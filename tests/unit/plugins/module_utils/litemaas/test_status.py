@@ -12,8 +12,10 @@ import json
 import re
 import stat
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
+import yaml
 
 from ansible_collections.rhpds.litemaas.plugins.filter.status_text import status_text
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
@@ -22,6 +24,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import sta
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+SYNC = Path(__file__).resolve().parents[5] / "playbooks/sync_databases.yml"
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"</td>\x1b[31m\u2028{{ 7*7 }}"
 
 
@@ -195,6 +198,10 @@ def change(parts, path, value):
 
 
 SUBSCRIPTION = {"id": "1", "model": "m", "user_id": "2"}
+SERVER = {**well()["database"]["databases"][0], "connections": 160}
+BACKEND = well()["backend"]["backends"][0]
+REDIS = {"kind": "Deployment", "name": "litellm-redis", "ready": 1, "wanted": 1}
+ROUTE = well()["routes"]["routes"][0]
 KEY = {"count": 1, "items": [{"id": "1", "alias": "somebody_1", "user_id": None}]}
 
 
@@ -209,6 +216,13 @@ def blocked(kind):
         ({"pods.workloads.0.ready": 0}, "broken", "pods", "litellm: 0 of 2 ready"),
         ({"pods.workloads.0.ready": 1}, "attention", "pods", "litellm: 1 of 2 ready"),
         ({"pods.workloads.1.wanted": 0}, "broken", "pods", "litellm-backend is scaled to 0"),
+        ({"pods.workloads.1": {**REDIS, "ready": 0}}, "attention", "pods", "litellm-redis: 0 of 1 ready"),
+        (
+            {"pods.workloads.0.ready": 1, "pods.pods.0": pod("x", "litellm", trouble="is Pending")},
+            "attention",
+            "pods",
+            "litellm: 1 of 2 ready: is Pending",
+        ),
         ({"pods.workloads": []}, "broken", "pods", "there is no workload litellm"),
         ({"pods.pods.0": pod("x", "job", trouble="is Failed")}, "attention", "pods", "pod x is Failed"),
         (
@@ -242,8 +256,22 @@ def blocked(kind):
         ({"backend.backends.0.mock": True}, "broken", "backend", "b-1 serves made-up data"),
         ({"backend.backends.0.mock": None}, "attention", "backend", "can't be told"),
         ({"backend.backends.0.health": "HTTP 503"}, "broken", "backend", "HTTP 503"),
-        ({"database.databases.0.connections": 160}, "attention", "database", "160 of 197"),
+        (
+            {"backend.backends": [BACKEND, {**BACKEND, "pod": "b-2", "health": "HTTP 503"}]},
+            "attention",
+            "backend",
+            "b-2: health check says HTTP 503",
+        ),
+        (
+            {"database.databases.0.max_connections": 203, "database.databases.0.connections": 160},
+            "attention",
+            "database",
+            "160 of 200",
+        ),
         ({"database.databases.0.connections": 195}, "broken", "database", "195 of 197"),
+        # Both databases are on one server.
+        ({"database.databases": [SERVER, {**SERVER, "which": "litellm"}]}, "attention", "database", "160 of 197"),
+        ({"database.databases.0.in_recovery": True}, "attention", "database", "litemaas_db is on a server in recovery"),
         ({"redis.there": False}, "attention", "redis", "2 replicas"),
         ({"redis.memory_bytes": 9500}, "attention", "redis", "95 %"),
         ({"models.items.0": model("m", "only_litellm")}, "attention", "models", "1 model is in LiteLLM only"),
@@ -256,7 +284,15 @@ def blocked(kind):
             "still alive (somebody_1)",
         ),
         ({"keys.orphaned_rows": 1, "drift.orphaned_keys": KEY}, "attention", "keys", "without a key in LiteLLM"),
-        ({"subscriptions.on_unavailable_models": 4}, "attention", "subscriptions", "4 active subscriptions"),
+        (
+            {
+                "subscriptions.on_unavailable_models": 4,
+                "drift.active_on_unavailable": {"count": 4, "items": [SUBSCRIPTION]},
+            },
+            "attention",
+            "subscriptions",
+            "4 active subscriptions",
+        ),
         ({"drift.differing": {"count": 1, "items": [{"name": "m", "columns": ["tpm"]}]}}, "attention", "drift", "(m)"),
         (
             {"drift.identical_twins": {"count": 1, "items": [{"name": "m", "keep": "1", "ids": ["2"]}]}},
@@ -300,6 +336,11 @@ def test_what_is_wrong_is_named(changes, severity, part, words):
         {"drift.unproven_subscriptions": {"count": 1, "items": [SUBSCRIPTION]}},
         {"drift.possible_twins": {"count": 1, "items": [{"name": "m"}]}},
         {"pods.pods.0": pod("x", "litellm", restarts=3, last_restart_seconds=100_000)},
+        # Not one of those without which nobody is served.
+        {"pods.workloads.1": {**REDIS, "ready": 0, "wanted": 0}},
+        {"routes.routes": [ROUTE, {**ROUTE, "service": "somebodys", "admitted": False, "trouble": "taken"}]},
+        {"redis.there": False, "pods.workloads.0.ready": 1, "pods.workloads.0.wanted": 1},
+        {"backups.backups.0.time": "2025-11-27T00:00:00Z"},
     ],
 )
 def test_what_is_normal_is_no_reason(changes):
@@ -307,6 +348,36 @@ def test_what_is_normal_is_no_reason(changes):
     for path, value in changes.items():
         change(parts, path, value)
     assert made(parts)["state"] == "healthy"
+
+
+@pytest.mark.parametrize("part", ["pods", "routes"])
+def test_what_is_not_seen_of_half_a_part_is_not_said_to_be_missing(part):
+    parts = well()
+    parts[part].update(read="partly", errors=["deployments: 403"], workloads=[], routes=[])
+    assert [one["text"] for one in made(parts)["reasons"]] == ["could not be read in full: deployments: 403"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "repair"),
+    [
+        ({"models.items.0": model("m", "only_litemaas")}, "orphaned_models"),
+        ({"keys.revoked_but_alive": 1, "drift.alive_revoked_keys": KEY}, "revoked_keys_alive"),
+        ({"keys.orphaned_rows": 1, "drift.orphaned_keys": KEY}, "orphaned_keys"),
+        ({"subscriptions.on_unavailable_models": 4}, "unavailable_subscriptions"),
+        ({"drift.active_on_unavailable": {"count": 1, "items": [SUBSCRIPTION]}}, "unavailable_subscriptions"),
+        ({"drift.stuck_subscriptions": {"count": 1, "items": [SUBSCRIPTION]}}, "stuck_subscriptions"),
+        ({"drift.identical_twins": {"count": 1, "items": [{"name": "m"}]}}, "duplicates"),
+    ],
+)
+def test_the_repair_that_is_advised_is_one_that_sync_databases_has(changes, repair):
+    parts = well()
+    for path, value in changes.items():
+        change(parts, path, value)
+    (reason,) = made(parts)["reasons"]
+    command = f"ansible-playbook rhpds.litemaas.sync_databases -e namespace=maas -e sync_repair={repair}"
+    assert reason["advice"] == command
+    (play,) = yaml.safe_load(SYNC.read_text(encoding="utf-8"))
+    assert repair in play["vars"]["_known"]
 
 
 @pytest.mark.parametrize(
@@ -406,6 +477,32 @@ def test_what_an_account_may_not_read_is_not_broken(name):
         assert "unknown" not in found[name] and made({**well(), **found})["state"] == "broken"
 
 
+@pytest.mark.parametrize(("code", "blind"), [(401, True), (403, True), (404, False), (503, False)])
+def test_only_what_the_account_may_not_is_no_trouble_of_the_server(code, blind):
+    assert status.blind(ClusterError("GET /api", f"HTTP {code}: no", "", code)) is blind
+
+
+@pytest.mark.parametrize(
+    ("known", "state"),
+    [
+        ({}, "both"),
+        ({"in_litellm": {}}, "only_litemaas"),
+        ({"rows": {}}, "only_litellm"),
+        ({"rows": {"m": ("m", "M", "unavailable", "openai", 2)}}, "unavailable"),
+        # In LiteLLM's file: its API has no deployment that the catalogue could be made of.
+        ({"in_litellm": {}, "config": {"m"}}, "config"),
+        ({"config": {"m"}}, "both"),
+        # LiteLLM has it for some alone.
+        ({"in_litellm": {}, "hidden": {"m"}}, "both"),
+        ({"in_litellm": None}, "unknown"),
+        ({"rows": None}, "unknown"),
+    ],
+)
+def test_a_model_is_in_one_state(known, state):
+    there = {"in_litellm": {"m": 1}, "rows": {"m": ("m", "M", "available", "openai", 2)}, "config": (), "hidden": ()}
+    assert status._model("m", **{**there, **known})["state"] == state
+
+
 def failure_of(call):
     with pytest.raises(status.Trouble) as failure:
         call([])
@@ -429,6 +526,8 @@ def test_hints_can_be_entered_as_they_are():
     first, second = (one["advice"] for one in made(parts)["reasons"])
     assert first.endswith("put that right, then ansible-playbook rhpds.litemaas.restart -e namespace=maas")
     assert second == "ansible-playbook rhpds.litemaas.backup -e namespace=maas"
+    spaced = verdict.document(parts, now=NOW, namespace="a b; c")["reasons"]
+    assert spaced[1]["advice"].endswith("-e namespace='a b; c'")
     without = verdict.document(parts, now=NOW)["reasons"]
     assert without[1]["advice"] == "ansible-playbook rhpds.litemaas.backup"
 
@@ -462,6 +561,7 @@ def test_lists_of_the_result_are_bounded_and_counts_are_not():
         ({"expires": "2026-01-08T12:00:00"}, "expiring"),
         ({"expires": "2026-01-08T12:00:01"}, "alive"),
         ({"expires": "2025-01-01T00:00:00Z", "blocked": True}, "blocked"),
+        ({"expires": None, "blocked": True}, "blocked"),
         ({"expires": "nonsense"}, "without_expiry"),
     ],
 )
