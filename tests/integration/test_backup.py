@@ -31,6 +31,7 @@ from ansible_collections.rhpds.litemaas.tests.integration.test_database_dump imp
 from faults import FaultProxy  # isort: skip
 
 BUCKET = "maas-db-backup"
+DENIED = "<Error><Code>AccessDenied</Code><Message>Forbidden by policy</Message></Error>"
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +138,11 @@ def test_to_s3_and_back(store: s3.Store, small: str, runner: harness.Runner, tmp
 
 
 @pytest.mark.parametrize(
-    ("method", "pattern", "action", "words"),
+    ("method", "pattern", "status", "body", "words"),
     [
-        ("PUT", r"Z\.json$", "denied", "Forbidden"),
-        ("GET", r"\.dump$", "truncated", "bytes of"),
+        ("PUT", r"Z\.json$", 403, DENIED, "Forbidden"),
+        ("GET", r"\.dump$", 200, "not what was sent", "bytes of"),
+        ("GET", r"Z\.json$", 200, "{}", "the manifest that lies there now is not the one that was sent"),
     ],
 )
 def test_s3_that_refuses(
@@ -149,17 +151,14 @@ def test_s3_that_refuses(
     runner: harness.Runner,
     method: str,
     pattern: str,
-    action: str,
+    status: int,
+    body: str,
     words: str,
 ) -> None:
     """Nothing half is left there, nothing old is deleted, and it is said."""
     before = set(store.names(BUCKET))
     with FaultProxy(store.url) as fault:
-        if action == "denied":
-            body = "<Error><Code>AccessDenied</Code><Message>Forbidden by policy</Message></Error>"
-            fault.add_rule(method, pattern, "answer", status=403, body=body, count=None)
-        else:
-            fault.add_rule(method, pattern, "answer", status=200, body="not what was sent", count=None)
+        fault.add_rule(method, pattern, "answer", status=status, body=body, count=None)
         given = {"litemaas_dsn": small, "s3_bucket": BUCKET, "s3_endpoint_url": fault.url, **s3.ACCOUNT}
         done = play(runner, "backup", {**given, "s3_python": str(store.python), "keep_daily": 1, "keep_monthly": 0})
     assert done.rc == 2, done.output

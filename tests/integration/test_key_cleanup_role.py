@@ -122,13 +122,16 @@ def test_cron_on_a_host(
 ) -> None:
     (bastion.root / "usr/local/bin/cleanup-litemaas-keys-litellm-rhpds.sh").write_text("#!/bin/sh\n")
     (bastion.root / "etc/logrotate.d/litemaas-key-cleanup-litellm-rhpds").write_text("/var/log/x {}\n")
-    bastion.crontab.write_text(f"MAILTO=root\n{OLDER}\n5 4 * * * /usr/bin/true\n")
+    # Of another LiteMaaS, by the same role.
+    other = "etc/logrotate.d/litemaas-key-cleanup-lab"
+    (bastion.root / other).write_text("# Managed by rhpds.litemaas\n")
+    bastion.crontab.write_text(f"MAILTO=root\n#{OLDER}\n{OLDER}\n5 4 * * * /usr/bin/true\n")
     done = bastion.play("install_key_cleanup", verbosity=3)
     assert done.rc == 0, done.output
     secrets = [stack.master_key, stack.litellm_dsn, stack.litemaas_dsn]
     assert not [one for one in secrets if one in done.output]
-    assert bastion.files() == OURS
-    assert bastion.crontab.read_text() == "MAILTO=root\n5 4 * * * /usr/bin/true\n"
+    assert bastion.files() == sorted([*OURS, other])
+    assert bastion.crontab.read_text() == f"MAILTO=root\n#{OLDER}\n5 4 * * * /usr/bin/true\n"
     assert (bastion.root / "etc/litemaas-key-cleanup.env").stat().st_mode & 0o777 == 0o600
     others = "".join((bastion.root / name).read_text() for name in OURS if not name.endswith(".env"))
     assert not [one for one in secrets if one in others]
@@ -156,7 +159,7 @@ def test_cron_on_a_host(
     removed = bastion.play("remove_key_cleanup")
     assert removed.rc == 0, removed.output
     assert "4 files removed; left alone" in removed.stdout
-    assert bastion.files() == ["etc/logrotate.d/litemaas-key-cleanup", "var/log/litemaas-key-cleanup.log"]
+    assert bastion.files() == ["etc/logrotate.d/litemaas-key-cleanup", other, "var/log/litemaas-key-cleanup.log"]
 
 
 def test_what_cannot_work_on_a_host_is_refused(bastion: Bastion) -> None:
@@ -190,6 +193,7 @@ def test_a_cronjob_in_the_cluster(
     given = {
         "where": "cronjob",
         "image": "registry.example.com/litemaas-ee:1",
+        "image_pull_secrets": ["of-the-registry"],
         "cluster_url": stack.url,
         "protected_aliases": [f"(?!{prefix}).*"],
         "allow_mass_cleanup": True,
@@ -201,9 +205,15 @@ def test_a_cronjob_in_the_cluster(
         check = more.pop("check", False)
         return runner.playbook(f"rhpds.litemaas.{name}_key_cleanup", {**variables, **more}, env=env, check=check)
 
+    batch = kubernetes.client.BatchV1Api(namespace.client)
+    containers = [{"name": "x", "image": "x"}]
+    jobs = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": containers}}}}
+    theirs = {"schedule": "1 1 1 1 1", "jobTemplate": jobs}
+    namespace.create("batch/v1", "CronJob", "litemaas-key-cleanup", spec=theirs)
     refused = play("install", **{f"{ROLE}_image": ""})
     assert refused.rc != 0 and "_image is not set" in refused.stdout
-    batch = kubernetes.client.BatchV1Api(namespace.client)
+    assert "CronJob litemaas-key-cleanup is somebody else" in refused.stdout
+    batch.delete_namespaced_cron_job("litemaas-key-cleanup", namespace.name)
     done = play("install")
     assert done.rc == 0, done.output
     again = play("install")
@@ -214,6 +224,16 @@ def test_a_cronjob_in_the_cluster(
     assert stack.master_key not in str(found) and stack.litellm_dsn not in str(found)
     template = found.spec.job_template.spec.template
     pod, container = template.spec, template.spec.containers[0]
+    assert (container.image, [one.name for one in pod.image_pull_secrets]) == (given["image"], ["of-the-registry"])
+    assert (found.spec.job_template.spec.backoff_limit, pod.restart_policy) == (0, "Never")
+    for labels in (found.metadata.labels, found.spec.job_template.metadata.labels, template.metadata.labels):
+        assert labels["app.kubernetes.io/managed-by"] == "rhpds.litemaas"
+    refs = {one.name: one.value_from.secret_key_ref for one in container.env if one.value_from}
+    assert {name: (ref.name, ref.key) for name, ref in refs.items()} == {
+        "LITELLM_MASTER_KEY": ("litellm-secret", "LITELLM_MASTER_KEY"),
+        "LITEMAAS_DSN": ("litemaas-db", "DATABASE_URL"),
+        "LITELLM_DSN": ("litemaas-db", "LITELLM_DATABASE_URL"),
+    }
     ways_in = {name: value for name, value in template.metadata.labels.items() if name.startswith("rhpds.litemaas/")}
     assert ways_in == {"rhpds.litemaas/database-client": "true", "rhpds.litemaas/litellm-client": "true"}
     # The NetworkPolicies of a deploy know them.
@@ -255,7 +275,9 @@ def test_a_cronjob_in_the_cluster(
     gone = play("remove")
     assert gone.rc == 0 and gone.changed, gone.output
     assert not batch.list_namespaced_cron_job(namespace.name).items
-    assert play("remove", check=True).changed == 0
+    namespace.create("batch/v1", "CronJob", "litemaas-key-cleanup", spec=theirs)
+    assert play("remove").changed == 0
+    assert len(batch.list_namespaced_cron_job(namespace.name).items) == 1
 
 
 def test_the_playbooks_that_act_now(runner: harness.Runner, keys: Any, litellm: harness.LiteLLM, prefix: str) -> None:

@@ -230,6 +230,7 @@ def test_every_policy_in_both_stores(stores: Stores) -> None:
     stores.key("of-other-lab", expires=None, metadata='{"guid": "here"}', row=True)
     stores.key("revoked", expires=None, row=False)
     stores.key("revoked-blocked", expires=None, row=False, blocked=True)
+    stores.key("revoked-expired", expires="-1 hour", row=False)
     owned = stores.key("owned", expires=None)
     stores.row("owned", owned, owner=False)
     stores.key("by-user-id", expires="5 days", user_id=stores.users[False])
@@ -249,24 +250,50 @@ def test_every_policy_in_both_stores(stores: Stores) -> None:
     foreseen = stores.clean(check_mode=True, **given)
     assert stores.named(foreseen["report"]["going"]) == going
     assert stores.named({"orphan": foreseen["report"]["orphaned_rows"]}) == {"orphan": ["orphan"]}
+    moment = "SELECT revoked_at FROM api_keys WHERE litellm_key_alias = %s"
+    before = stores.one(moment, f"{stores.prefix}revoked")
     done = stores.clean(**given)
     assert not done["failed"], done
+    assert stores.one(moment, f"{stores.prefix}revoked") == before
     assert {name: done["summary"][name] for name in ("deleted", "revoked")} == {"deleted": 6, "revoked": 6}
     assert done["summary"] == foreseen["summary"]
     assert stores.named(done["report"]["deleted"]) == going
-    assert stores.alive() == ["of-other-lab", "revoked-blocked", "was-renamed"]
+    assert stores.alive() == ["of-other-lab", "revoked-blocked", "revoked-expired", "was-renamed"]
     assert stores.rows() == {
         "expired": revoked("expired"),
         "of-gone-lab": revoked("gone_guids"),
         "of-other-lab": ACTIVE,
         "revoked": revoked("revoked_alive"),
         "revoked-blocked": (False, True, "pending", None),
+        "revoked-expired": (False, True, "pending", None),
         "owned": revoked("inactive_owner"),
         "ancient": revoked("older_than"),
         "orphan": revoked("orphaned_rows"),
         "renamed": ACTIVE,
     }
     assert not stores.clean(**given)["changed"]
+
+
+def test_rows_that_only_share_an_alias_with_a_key_that_goes_stay(stores: Stores) -> None:
+    stores.key("twin")
+    stores.key("twin", expires="5 days", token=derive.token_of(f"sk-{stores.prefix}another"))
+    by_alias = stores.row("twin")
+    # It has the key of its hash, whatever its alias says.
+    stores.key("renamed")
+    renamed = stores.row("renamed", stores.key("was-renamed", expires="5 days"))
+    # The key is another row's.
+    stores.row("shared", stores.key("shared"))
+    shared = stores.row("shared")
+    # An active row that nobody can judge.
+    nameless = stores.row("nameless")
+    with stores.litemaas.cursor() as cursor:
+        cursor.execute("UPDATE api_keys SET litellm_key_alias = NULL WHERE id = %s", (nameless,))
+    done = stores.clean(policies=["expired", "orphaned_rows"])
+    assert not done["failed"] and done["summary"]["revoked"] == 1, done
+    assert stores.alive() == ["twin", "was-renamed"]
+    with stores.litemaas.cursor() as cursor:
+        cursor.execute("SELECT id::text FROM api_keys WHERE is_active")
+        assert {row for (row,) in cursor} == {by_alias, renamed, shared, nameless}
 
 
 def test_what_is_protected_stays_and_is_counted(stores: Stores) -> None:
@@ -454,15 +481,44 @@ def test_a_key_that_was_extended_or_deleted_meanwhile(stores: Stores) -> None:
                 (token,),
             )
             cursor.execute('DELETE FROM "LiteLLM_VerificationToken" WHERE token = %s', (gone,))
+        # Somebody makes a key while ours are listed: its row is not judged by what was read before it.
+        stores.row("newcomer")
         return keys
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_cleanup.TableStore, "all", all_and_then)
-        done = stores.clean()
+        done = stores.clean(policies=["expired", "orphaned_rows"])
     assert not done["failed"], done
     assert stores.alive() == ["extended"]
     assert stores.named(done["report"]["kept"])["changed_meanwhile"] == ["extended"]
-    assert stores.rows() == {"extended": ACTIVE, "gone": revoked("expired"), "old": revoked("expired")}
+    assert stores.rows() == {
+        "extended": ACTIVE,
+        "gone": revoked("expired"),
+        "newcomer": ACTIVE,
+        "old": revoked("expired"),
+    }
+
+
+def test_an_error_that_comes_after_the_deed_and_a_row_that_its_owner_revokes_meanwhile(stores: Stores) -> None:
+    stores.key("old", row=True)
+    stores.key("own", row=True)
+
+    def before() -> None:
+        with stores.litemaas.cursor() as cursor:
+            cursor.execute(
+                "UPDATE api_keys SET is_active = false, revoked_at = now(), sync_error = 'by its owner'"
+                " WHERE litellm_key_alias = %s",
+                (f"{stores.prefix}own",),
+            )
+
+    def answer(body: Any) -> None:
+        stores.delete(body["keys"])
+        raise LiteLLMError("POST /key/delete", status=502, words="upstream connect error")
+
+    done = stores.clean(Meddler(stores.stack, before, answer))
+    assert not done["failed"] and (done["summary"]["deleted"], done["summary"]["revoked"]) == (2, 1), done
+    assert stores.alive() == []
+    assert stores.rows() == {"old": revoked("expired"), "own": (False, True, "pending", "by its owner")}
 
 
 def test_a_database_that_is_not_the_proxys_is_not_acted_on(stores: Stores) -> None:
@@ -558,7 +614,7 @@ def _settled(stores: Stores) -> int:
 def test_notes_of_a_killed_run_are_judged_by_what_became_of_the_key(stores: Stores) -> None:
     """Whatever the next run's own policies are."""
     fresh = stores.key("fresh", expires="3 days")
-    rows = [stores.row("gone"), stores.row("fresh", fresh)]
+    rows = [stores.row("gone"), stores.row("fresh", fresh), stores.row("closed", active=False)]
     with stores.litemaas.cursor() as cursor:
         cursor.execute(
             "UPDATE api_keys SET metadata = metadata || jsonb_build_object(%s::text, 'inactive_owner'::text)"
@@ -566,8 +622,8 @@ def test_notes_of_a_killed_run_are_judged_by_what_became_of_the_key(stores: Stor
             (key_cleanup.NOTE, rows),
         )
     done = stores.clean()
-    assert done["changed"], done
-    assert stores.rows() == {"gone": revoked("inactive_owner"), "fresh": ACTIVE}
+    assert done["changed"] and done["summary"]["revoked"] == 1, done
+    assert stores.rows() == {"gone": revoked("inactive_owner"), "fresh": ACTIVE, "closed": (False, True, "pending", None)}
     assert not stores.clean()["changed"]
 
 

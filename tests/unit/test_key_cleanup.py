@@ -8,14 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm import key_cleanup as cleanup
 
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = "ocp4_workload_litemaas_key_cleanup"
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 ALL = frozenset(cleanup.POLICIES)
@@ -217,3 +221,27 @@ def test_a_list_is_bounded_and_its_count_is_not() -> None:
     for number in range(5):
         tally.add("expired", f"k{number}")
     assert tally.shown() == {"expired": {"count": 5, "items": ["k0", "k1"]}}
+
+
+def loaded(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_the_role_hands_each_option_over_under_its_own_name() -> None:
+    """A nightly run reads back what the role has written: the same names on the way out and in."""
+    policy = loaded(f"roles/{ROLE}/vars/main.yml")[f"{ROLE}__policy"]
+    assert set(policy) == {*OPTIONS, "max_percent", "allow_mass_cleanup"}
+    defaults = loaded(f"roles/{ROLE}/defaults/main.yml")
+    (task,) = (one for one in loaded(f"roles/{ROLE}/tasks/cleanup.yml")[0]["block"] if "register" in one)
+    given = task["rhpds.litemaas.litellm_key_cleanup"]
+    for name, value in policy.items():
+        assert re.fullmatch(rf"{{{{ {ROLE}_{name}( \| \w+)? }}}}", value)
+        assert re.fullmatch(rf"{{{{ cleanup_{name} \| default\(.*\) }}}}", defaults[f"{ROLE}_{name}"])
+        assert re.fullmatch(rf"{{{{ {ROLE}__policy\.{name}( \| default\(omit, true\))? }}}}", given[name])
+
+
+def test_the_playbook_of_the_archive_hands_each_option_over() -> None:
+    (play,) = loaded("playbooks/prune_key_archive.yml")
+    given = play["tasks"][0]["block"][0]["rhpds.litemaas.litellm_key_archive"]
+    for name in ("older_than", "forget_guids", "max_percent", "allow_mass_cleanup"):
+        assert given[name] == f"{{{{ archive_{name} | default(omit) }}}}"
