@@ -623,7 +623,8 @@ def test_notes_of_a_killed_run_are_judged_by_what_became_of_the_key(stores: Stor
         )
     done = stores.clean()
     assert done["changed"] and done["summary"]["revoked"] == 1, done
-    assert stores.rows() == {"gone": revoked("inactive_owner"), "fresh": ACTIVE, "closed": (False, True, "pending", None)}
+    closed = (False, True, "pending", None)
+    assert stores.rows() == {"gone": revoked("inactive_owner"), "fresh": ACTIVE, "closed": closed}
     assert not stores.clean()["changed"]
 
 

@@ -105,6 +105,7 @@ def test_what_somebody_has_said_comes_before_the_age() -> None:
         ({"automation": "false"}, ""),
         ({"alias": "team-a"}, "protected_alias"),
         ({"alias": "my-team-a"}, ""),
+        ({"alias": "leader"}, ""),
         ({"alias": None}, ""),
         ({"marks": ["production", None]}, "protected_mark"),
         ({"marks": ["test", None]}, ""),
@@ -113,7 +114,8 @@ def test_what_somebody_has_said_comes_before_the_age() -> None:
 )
 def test_what_protects_a_key_and_that_naming_it_lifts_it(known: dict[str, Any], protection: str) -> None:
     found = policy(
-        protected_aliases=[re.compile("team-.*")], protected_marks={"environment": "production", "keep": None}
+        protected_aliases=[re.compile("team-.*"), re.compile("lead")],
+        protected_marks={"environment": "production", "keep": None},
     )
     expired = key(**{"marks": [None, None], **known, "expires": NOW - 9 * DAY})
     assert found.judge(expired, cleanup.Facts()) == ("expired", protection)

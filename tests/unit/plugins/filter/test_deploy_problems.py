@@ -22,6 +22,7 @@ from ansible_collections.rhpds.litemaas.plugins.filter.deploy_problems import (
     quantity,
 )
 
+LONG = "a." * 126 + "b"
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "ocp4_workload_litemaas"
 
 
@@ -35,7 +36,7 @@ ROLE = Path(__file__).resolve().parents[4] / "roles" / "ocp4_workload_litemaas"
         ("namespace", ["Lite_MaaS", "", "-a", "a-", "a.b", "a" * 64, "a\n"], ["litemaas", "a", "9", "a" * 63], "DNS"),
         ("api_route_prefix", ["Lite LLM", "a.b", ""], ["litellm-prod"], "DNS label"),
         ("admin_route_name", ["a_b"], ["a-b"], "DNS label"),
-        ("cluster_domain", ["https://apps.example.com", "a..b", "a." * 126 + "bc"], ["", "a." * 126 + "b", None], "DNS name"),
+        ("cluster_domain", ["https://apps.example.com", "a..b", LONG + "c"], ["", LONG, None], "DNS name"),
         ("ha_litellm_replicas", [0, "0", -1, "three"], [1, "3"], "rhpds.litemaas.scale with scale_allow=zero"),
         ("ha_backend_replicas", [0], [1], "at least 1"),
         ("ha_frontend_replicas", [0], [1], "at least 1"),

@@ -104,7 +104,8 @@ def test_a_right_to_one_object(name, has):
 
 def test_rights_that_the_rules_of_the_namespace_do_not_tell_are_asked_for_one_by_one():
     class Reviews:
-        asked = []
+        def __init__(self):
+            self.asked = []
 
         def request(self, _method, path, body):
             if path.endswith("/selfsubjectrulesreviews"):
