@@ -20,6 +20,8 @@ description:
     else starts with the master key follow.
   - With O(what=database_password), the role's password is changed in the database and in Secret C(litemaas-db), and the
     database, LiteLLM and the backend are rolled out in this order. The server is sent a verifier, never the password.
+    Where a database in the cluster refuses what the Secret has, the way in is its pod, whose own socket lets its
+    superuser in, and RV(notes) says so. A database outside of the cluster that refuses it is an error.
   - LiteLLM's salt key can't be rotated, as LiteLLM has nothing that encrypts stored parameters anew.
   - While LiteLLM is rolled out, its old pods take the old master key alone and its new ones the new one alone, so that
     the backend's calls may fail until its own rollout. Virtual keys work throughout. Between the change of a password
@@ -51,6 +53,7 @@ options:
   new_value:
     description:
       - The new master key (V(sk-…)) or password, of 16 characters or more. Left out, it is made.
+      - The password that the Secret has already is set in a database that has another one.
     type: str
   verify:
     description:
@@ -69,7 +72,8 @@ notes:
   - O(litellm_master_key) is not used, as the Secret has it.
   - Somebody has to tell AgnosticV's include of secrets, and whoever else calls LiteLLM with the master key.
   - The account needs get and patch on Secrets, get, list and patch on Deployments and StatefulSets, what the databases
-    need (see O(namespace)), and what M(rhpds.litemaas.k8s_rollout_status) needs.
+    need (see O(namespace)), and what M(rhpds.litemaas.k8s_rollout_status) needs; create and get on C(pods/exec) where
+    a database refuses the Secret's password.
 seealso:
   - module: rhpds.litemaas.litemaas_secrets
 """

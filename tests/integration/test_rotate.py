@@ -27,6 +27,7 @@ from ansible_collections.rhpds.litemaas.tests.integration import harness, operat
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Namespace, eventually
 
 PARTS = ("litellm", "litellm-backend")
+URLS = (stored.URL, stored.LITELLM_URL)
 
 
 def superuser(stack: harness.Stack) -> str:
@@ -185,6 +186,57 @@ def test_a_database_that_does_not_answer_changes_nothing(lab: operatelab.Lab, da
         rotation_of(lab).run()
     assert rotation.NEXT not in (lab.place.values("litemaas-db") or {})
     assert lets_in(database, (old or {})["password"])
+
+
+def test_a_secret_that_the_database_does_not_take_is_healed_through_its_pod(
+    lab: operatelab.Lab, database: str, stack: harness.Stack
+) -> None:
+    """Killed by hand or restored, they differ: the pod's superuser sets the Secret's, or a new one."""
+    of_secret = "the-password-of-the-Secret"
+    path = lab.place.path("StatefulSet", "litellm-postgres")
+    urls = {key: operatelab.inside(database).replace("first-password-of-a-test", of_secret) for key in URLS}
+    values = {"password": of_secret, **urls}
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    lab.place.patch("Secret", "litemaas-db", {"data": data})
+    # Nobody is let in by this pod's superuser.
+    with pytest.raises(ClusterError, match=r"no superuser is let in there.*Nothing was changed") as refused:
+        rotation_of(lab).run()
+    assert of_secret not in str(refused.value)
+    assert rotation.NEXT not in (lab.place.values("litemaas-db") or {})
+    marks = {"fakenode/env": json.dumps({"PGPASSWORD": urllib.parse.urlsplit(superuser(stack)).password})}
+    lab.place.kube.call(
+        "PATCH",
+        path,
+        {"spec": {"template": {"metadata": {"annotations": marks}}}},
+        "application/merge-patch+json",
+    )
+    pod = f"api/v1/namespaces/{lab.place.name}/pods/litellm-postgres-0"
+    eventually(lambda: "fakenode/env" in (lab.place.kube.call("GET", pod) or {}).get("metadata", {})["annotations"])
+    lab.ready("litellm-postgres")
+    planned = rotation_of(lab).run(of_secret, check=True)
+    assert planned.changed and f"pod {lab.place.name}/litellm-postgres-0" in planned.notes[0]
+    assert lets_in(database, "first-password-of-a-test") and not lets_in(database, of_secret)
+    # The Secret's own, then again, then a new one while they differ once more.
+    done = rotation_of(lab).run(of_secret)
+    assert done.changed and lets_in(database, of_secret) and "refused the password" in done.notes[0]
+    assert not rotation_of(lab).run(of_secret).changed
+    connection = harness.connect(superuser(stack))
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER ROLE \"{urllib.parse.urlsplit(database).username}\" PASSWORD 'of nobody'")
+    connection.close()
+    assert not lets_in(database, of_secret)
+    assert rotation_of(lab).run().changed
+    there = lab.place.values("litemaas-db") or {}
+    assert there["password"] != of_secret and lets_in(database, there["password"])
+
+
+def test_a_database_elsewhere_that_refuses_says_the_way_on(lab: operatelab.Lab, database: str) -> None:
+    wrong = database.replace("first-password-of-a-test", "another-password-there")
+    data = {key: base64.b64encode(wrong.encode()).decode() for key in URLS}
+    lab.place.patch("Secret", "litemaas-db", {"data": data})
+    with pytest.raises(ClusterError, match=r"not in this cluster.*ALTER ROLE.*Put it right and run again") as refused:
+        rotation_of(lab).run()
+    assert "Nothing was changed" in str(refused.value) and "another-password-there" not in str(refused.value)
 
 
 # ---- the master key ----

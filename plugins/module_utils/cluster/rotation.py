@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
+import re
 import secrets as randomness
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -32,12 +35,14 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client impo
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.key_check import Checker, Participant
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database, dump
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
 
 #: Beside the new value, while it isn't everywhere yet.
 PREVIOUS = f"{secrets.MASTER}_PREVIOUS"
 NEXT = "password_next"
+#: The databases.
+WHICH = ("litemaas", "litellm")
 #: What a deploy rolls pods out for.
 CHECKSUM = "rhpds.litemaas/checksum"
 #: Models that are called before and after.
@@ -48,6 +53,26 @@ RIGHTS = "get and patch on secrets"
 AGNOSTICV = (
     "Left to you: litellm_master_key in AgnosticV's secrets include, and whatever else calls LiteLLM with the old key"
 )
+#: How a server says that it doesn't take a password.
+REFUSED = re.compile(r"password|authentication", re.IGNORECASE)
+#: SCRAM's rounds, as PostgreSQL has them itself.
+ROUNDS = 4096
+#: In the database's pod, whose own socket lets its superuser in: ``$1`` bytes of SQL are standard input. That user is the
+#: deployment's with the official image, and postgres with those of sclorg.
+AS_SUPERUSER = """\
+sql() {
+    psql --no-psqlrc --quiet --no-align --tuples-only --no-password -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"
+}
+for user in "${POSTGRES_USER-}" postgres; do
+    [ -n "$user" ] || continue
+    if [ "$(sql -U "$user" -c 'SELECT rolsuper FROM pg_roles WHERE rolname = current_user')" = t ]; then
+        head -c "$1" | sql -U "$user" -f - >/dev/null
+        exit
+    fi
+done
+echo "no superuser is let in there" >&2
+exit 1
+"""
 #: Alias of the virtual key that is tried before and after; it ends by itself.
 PROBE, PROBE_LIFE = "rhpds-litemaas-rotation", "1h"
 
@@ -587,7 +612,7 @@ class DatabasePassword(Rotation):
                 "an earlier rotation has not come to its end, and its new password isn't the one that is given",
                 "Run once without new_password, which ends it; then again with this one. Nothing was changed",
             )
-        if not pending and given and given == known:
+        if not pending and given and given == known and not rewritten(values, given) and not self._differing():
             return self._finish()
         if given and (len(given) < SHORTEST or not given.isprintable()):
             raise ClusterError(
@@ -609,7 +634,7 @@ class DatabasePassword(Rotation):
             self._look("")
             # Known to the Secret before the database has it: a run that ends here, or anywhere, is gone on with.
             self.vault.write(secrets.DATABASE, {NEXT: new})
-        for which in ("litemaas", "litellm"):
+        for which in WHICH:
             self._alter(which, new)
         changed = rewritten(values, new)
         if changed:
@@ -617,7 +642,7 @@ class DatabasePassword(Rotation):
         self._roll_out([self._restart(one, before) for one in affected])
         # With what everybody reads now.
         fresh = discover.Namespace(self.place.cluster, self.namespace)
-        for which in ("litemaas", "litellm"):
+        for which in WHICH:
             self.result.verified.append(
                 self._prove(fresh, which) or f"{which}'s database answers, and its pods are ready"
             )
@@ -625,14 +650,27 @@ class DatabasePassword(Rotation):
         self.vault.write(secrets.DATABASE, {NEXT: None})
         return self._finish()
 
+    def _differing(self) -> list[str]:
+        """Databases that don't take what the Secret has. Raises ClusterError for one that can't be asked."""
+        found = []
+        for which in WHICH:
+            try:
+                if self._seen(self.place, which) is None:
+                    found.append(which)
+            except (DatabaseError, ClusterError) as failure:
+                if not _refused(failure):
+                    raise self._interrupted(failure.attempt, failure.words, failure.advice) from None
+                found.append(which)
+        return found
+
     def _look(self, pending: str) -> None:
-        """Whether both databases let us in, before anything is changed. Raises ClusterError."""
-        for which in ("litemaas", "litellm"):
+        """Whether the password can be changed in both databases, before anything is. Raises ClusterError."""
+        for which in WHICH:
             try:
                 with self._connected(which, pending):
                     pass
             except (DatabaseError, ClusterError) as failure:
-                raise self._interrupted(failure.attempt, failure.words, failure.advice) from None
+                self._through_pod(which, failure, "SELECT 1;")
 
     def _alter(self, which: str, new: str) -> None:
         """The role's password is the new one afterwards, whatever it was. Raises ClusterError."""
@@ -646,7 +684,43 @@ class DatabasePassword(Rotation):
                 verifier = extensions.encrypt_password(new, role, connection.raw)
                 cursor.execute(f"ALTER ROLE {extensions.quote_ident(role, connection.raw)} PASSWORD %s", (verifier,))
         except (DatabaseError, ClusterError) as failure:
-            raise self._interrupted(f"{attempt} ({failure.attempt})", failure.words, failure.advice) from None
+            # Neither a name nor a verifier has a quote that isn't doubled.
+            role = str(self.place.server(which)[0].get("user", "")).replace('"', '""')
+            self._through_pod(which, failure, f"ALTER ROLE \"{role}\" PASSWORD '{scram(new)}';" if role else "")
+
+    def _through_pod(self, which: str, failure: DatabaseError | ClusterError, statement: str) -> None:
+        """A statement as the superuser whom the database's pod lets in, where the Secret's password isn't taken.
+
+        Raises ClusterError: the failure, where there is no such pod, or it was another one.
+        """
+        parts, pod = self.place.server(which) if _refused(failure) else ({}, None)
+        role = str(parts.get("user", ""))
+        if not pod or not statement:
+            advice = failure.advice
+            if _refused(failure):
+                advice = (
+                    f"Role {role or 'of the DSN'} has another password there than Secret {secrets.DATABASE}, and the"
+                    " database is not in this cluster, where it could be set: have its administrator set the Secret's"
+                    f" (ALTER ROLE … PASSWORD …), or put the right one into the Secret's password, {secrets.URL} and"
+                    f" {secrets.LITELLM_URL}"
+                )
+            raise self._interrupted(failure.attempt, failure.words, advice) from None
+        source, given = dump.PodSource(self.place.cluster, self.namespace, pod), statement.encode()
+        attempt = f"Set the password of role {role} in {source.name}, as the Secret's is refused ({failure.words})"
+        try:
+            source.run(attempt, ["sh", "-c", AS_SUPERUSER, "sh", str(len(given))], lambda _data: None, [given])
+        except (dump.DumpError, ClusterError) as trouble:
+            words = trouble.words if isinstance(trouble, ClusterError) else str(trouble).removeprefix(f"{attempt}: ")
+            advice = (
+                f"Put the right password into Secret {secrets.DATABASE} (password, {secrets.URL},"
+                f" {secrets.LITELLM_URL}), or set the Secret's as the superuser there"
+            )
+            if isinstance(trouble, ClusterError):
+                advice = f"{trouble.advice or 'The account needs ' + dump.RIGHTS}; or: {advice}"
+            raise self._interrupted(attempt, words, advice) from None
+        note = f"{which}'s database refused the password in Secret {secrets.DATABASE}: the way in was {source.name}"
+        if note not in self.result.notes:
+            self.result.notes.append(note)
 
     @contextmanager
     def _connected(self, which: str, new: str = "") -> Iterator[Any]:
@@ -670,34 +744,43 @@ class DatabasePassword(Rotation):
                 yield connection
 
     def _prove(self, place: discover.Namespace, which: str) -> str:
-        """That the database takes what the Secret has now; "" where nobody can tell. Raises ClusterError.
-
-        In its own pod, where a tunnel ends, PostgreSQL's images let everybody in: what it has stored is compared there.
-        """
-        option = f"{which}_dsn"
+        """That the database takes what the Secret has now; "" where nobody can tell. Raises ClusterError."""
         try:
-            with place.database(which) as dsn:
-                parts = database.parts_of(dsn, option)
-                user, password = str(parts.get("user", "")), str(parts.get("password", ""))
-                with closing(database.connect(dsn, connect_timeout=self.connect_timeout, option=option)) as connection:
-                    wrong = database.make_dsn(**{**parts, "password": f"not {password}"})
-                    try:
-                        database.connect(wrong, connect_timeout=self.connect_timeout, option=option).close()
-                    except DatabaseError:
-                        return f"{which}'s database lets the new password in, and no other"
-                    with connection.transaction("Read the role's stored password", read_only=True) as cursor:
-                        cursor.execute("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
-                        if not cursor.fetchone()[0]:
-                            return ""
-                        cursor.execute("SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = %s", (user,))
-                        stored = cursor.fetchone()
+            seen = self._seen(place, which)
         except (DatabaseError, ClusterError) as failure:
             raise self._interrupted(failure.attempt, failure.words, failure.advice) from None
-        if stored and facts.verifies(str(stored[0]), user, password) is not False:
+        if seen is None:
+            raise self._interrupted(
+                f"Check {which}'s database", "its role has another password than its Secret", "Look who else sets it"
+            )
+        return seen
+
+    def _seen(self, place: discover.Namespace, which: str) -> str | None:
+        """What shows that the database takes what the Secret has; "" where nobody can tell, None where it doesn't.
+
+        In its own pod, where a tunnel ends, PostgreSQL's images let everybody in: what it has stored is compared there.
+
+        Raises DatabaseError, ClusterError.
+        """
+        option = f"{which}_dsn"
+        with place.database(which) as dsn:
+            parts = database.parts_of(dsn, option)
+            user, password = str(parts.get("user", "")), str(parts.get("password", ""))
+            with closing(database.connect(dsn, connect_timeout=self.connect_timeout, option=option)) as connection:
+                wrong = database.make_dsn(**{**parts, "password": f"not {password}"})
+                try:
+                    database.connect(wrong, connect_timeout=self.connect_timeout, option=option).close()
+                except DatabaseError:
+                    return f"{which}'s database lets the new password in, and no other"
+                with connection.transaction("Read the role's stored password", read_only=True) as cursor:
+                    cursor.execute("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
+                    if not cursor.fetchone()[0]:
+                        return ""
+                    cursor.execute("SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = %s", (user,))
+                    stored = cursor.fetchone()
+        if stored and stored[0] and facts.verifies(str(stored[0]), user, password) is not False:
             return f"{which}'s database has the new password"
-        raise self._interrupted(
-            f"Check {which}'s database", f"role {user} has another password than its Secret", "Look who else sets it"
-        )
+        return None
 
     def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
         state = (
@@ -709,6 +792,20 @@ class DatabasePassword(Rotation):
         return operate.OperationFailed(
             attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
         )
+
+
+def _refused(failure: Exception) -> bool:
+    """Whether it is the password that a server didn't take."""
+    return isinstance(failure, DatabaseError) and bool(REFUSED.search(failure.words))
+
+
+def scram(password: str) -> str:
+    """What PostgreSQL stores of a password; see facts.verifies. Pure, but for its salt."""
+    salt = randomness.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", unicodedata.normalize("NFKC", password).encode(), salt, ROUNDS)
+    client, server = (hmac.new(salted, word, hashlib.sha256).digest() for word in (b"Client Key", b"Server Key"))
+    shown = [base64.b64encode(one).decode() for one in (salt, hashlib.sha256(client).digest(), server)]
+    return f"SCRAM-SHA-256${ROUNDS}:{shown[0]}${shown[1]}:{shown[2]}"
 
 
 def described(what: str, done: Result, check: bool) -> str:
