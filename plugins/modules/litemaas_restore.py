@@ -17,6 +17,9 @@ description:
     the result tells.
   - A file that is not what was written (sha256) is refused. So is a backup of a deployment with another salt key, since
     nobody could read the credentials of models in it.
+  - With O(namespace), a backup that was made with a newer LiteLLM or backend than those that run is refused: they may
+    not know its tables. LiteLLM's tables of an older one, which its pods don't migrate themselves, are brought to the
+    image that runs by its migration Job, which is made anew; the backend migrates its own when it is started.
   - With O(namespace), C(pg_restore) runs in the database's pod and gets the dump as its input; the Deployments
     C(litellm) and C(litellm-backend) are restarted afterwards, as they remember what they have read.
 author:
@@ -91,6 +94,15 @@ options:
         again then.
     type: bool
     default: false
+  allow_newer_backup:
+    description: Whether a backup is restored that was made with a newer LiteLLM or backend than those that run.
+    type: bool
+    default: false
+  migration_program:
+    description:
+      - The program that migrates LiteLLM's database, in Python. It is run with the image that runs.
+      - The playbook C(rhpds.litemaas.restore) gives the role's C(litellm-migrate.py). Without it nothing is migrated.
+    type: str
   old_databases:
     description: Whether the databases as they were are kept, under another name, or dropped once the swap is done.
     type: str
@@ -114,7 +126,7 @@ requirements:
   - pg_restore (in the pod's container; without a pod, on the host that runs the module)
 notes:
   - The account in the cluster needs get on Secrets, Services and pods, list on pods, create and get on C(pods/exec) and
-    C(pods/portforward), and get and patch on Deployments.
+    C(pods/portforward), and get and patch on Deployments; for a migration get, list, create and delete on Jobs too.
   - Statistics are not part of a backup. PostgreSQL's autovacuum makes them anew.
   - A database has to fit on the server twice for a while.
 seealso:
@@ -196,7 +208,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, leave
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import restore
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
@@ -218,6 +230,8 @@ def main():
             "connect_timeout": {"type": "int", "default": 10},
             "databases": {"type": "dict", "default": {}},
             "allow_other_salt_key": {"type": "bool", "default": False, "no_log": False},
+            "allow_newer_backup": {"type": "bool", "default": False},
+            "migration_program": {"type": "str"},
             "old_databases": {"type": "str", "choices": ["keep", "drop"], "default": "keep"},
             "drop": {"type": "list", "elements": "str", "default": []},
             "restart": {"type": "bool", "default": True},
@@ -252,10 +266,26 @@ def work(module, params):
         job.compare_salt_keys(salt_key, params["allow_other_salt_key"])
         if params["state"] == "tested":
             return job.test()
-        rest = cluster.rest() if namespace and params["restart"] else None
-        return job.restore(params["old_databases"] == "keep", rest, params["timeout"])
+        rest = cluster.rest() if namespace else None
+        operator = operate.Operator(rest, namespace, timeout=params["timeout"]) if namespace else None
+        job.compare_images(running(operator), params["allow_newer_backup"])
+        migrations = None
+        if operator and params["migration_program"]:
+            migrations = upgrade.Upgrade(operator, params["migration_program"], None)
+        restarted = rest if params["restart"] else None
+        return job.restore(params["old_databases"] == "keep", restarted, params["timeout"], migrations)
     except (restore.RestoreError, DumpError, DatabaseError) as failure:
         return {"failed": True, "changed": getattr(failure, "changed", False), "msg": str(failure)}
+
+
+def running(operator):
+    """The image of each part that reads the databases."""
+    found = {}
+    for part in restore.READERS if operator else ():
+        live = operator.find(f"Deployment/{operate.DEPLOYMENTS[part]}")
+        if live:
+            found[part] = str(operate.main_container(live, operate.CONTAINERS[part])["image"])
+    return found
 
 
 if __name__ == "__main__":

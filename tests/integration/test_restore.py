@@ -19,6 +19,7 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import operate, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import backups, dump, restore, sealed
 from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness, proxies
@@ -309,6 +310,57 @@ def test_through_the_pod(
     namespace.delete("v1", "Secret", "litellm-secret")
     namespace.secret("litellm-secret", LITELLM_MASTER_KEY="sk-master-of-test")
     assert "another salt key" in played("restore", 2, confirm=namespace.name).stdout
+
+
+def test_a_backup_of_another_version(
+    stack: harness.Stack, namespace: cluster.Namespace, catalogue: str, tmp_path: Path
+) -> None:
+    """A newer one is refused without a word; after an older one the migration's Job, which has run, runs again."""
+    backup = taken(catalogue, tmp_path / "b")
+    namespace.secret("litemaas-db", DATABASE_URL=namespace.inside(catalogue), password=str(parts(catalogue).password))
+    namespace.service(cluster.POSTGRES, 5432)
+    in_pod(namespace, catalogue, secret=False)
+    image = "quay.io/example/litellm:main-v1.81.0-stable"
+    for name in ("litellm", "litellm-backend"):
+        pod = {"containers": [{"name": name, "image": image}], "automountServiceAccountToken": False}
+        template = {"metadata": {"labels": {"app": name}}, "spec": pod}
+        spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
+        namespace.create("apps/v1", "Deployment", name, spec=spec)
+    rest = Cluster(kubeconfig=stack.variables["KUBECONFIG"]).rest()
+    migrations = upgrade.Upgrade(operate.Operator(rest, namespace.name, timeout=60, poll=0.2), "print(1)", None)
+    first = migrations.migrate_again().migration
+    jobs = namespace.dynamic.resources.get(api_version="batch/v1", kind="Job")
+    uid = jobs.get(first, namespace.name).metadata.uid
+    manifest = Path(backup.manifest)
+
+    def made(litellm: str) -> tuple[restore.Job, list[str]]:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content["images"] = {"litellm": litellm, "backend": image}
+        manifest.write_text(json.dumps(content), encoding="utf-8")
+        said: list[str] = []
+        servers = restore.of_deployment(Cluster(kubeconfig=stack.variables["KUBECONFIG"]), namespace.name, None, 10)
+        verb = restore.Job(servers, namespace.name, namespace.name, False, said.append)
+        verb.read(str(manifest), {}, False)
+        return verb, said
+
+    running = {"litellm": image, "backend": image}
+    newer = "quay.io/example/litellm:main-v1.85.0-stable"
+    with pytest.raises(restore.RestoreError, match=r"litellm_tag=main-v1.85.0-stable.*nothing was done"):
+        made(newer)[0].compare_images(running, False)
+    verb, said = made(newer)
+    verb.compare_images(running, True)
+    assert "under an older version" in said[0]
+    verb, said = made("quay.io/example/litellm@sha256:1")
+    verb.compare_images(running, False)
+    assert "could not be compared" in said[0]
+    verb, said = made(image)
+    verb.compare_images(running, False)
+    verb.restore(False, None, 60, migrations)
+    assert said == [] and jobs.get(first, namespace.name).metadata.uid == uid
+    verb, said = made("quay.io/example/litellm:main-v1.79.0-stable")
+    verb.compare_images(running, False)
+    assert f"migrated by Job {first}" in verb.restore(False, None, 60, migrations)["msg"]
+    assert said == [] and jobs.get(first, namespace.name).metadata.uid != uid
 
 
 def test_a_dump_that_does_not_fit_into_the_pod(

@@ -40,6 +40,17 @@ def tag_change(image: str, wanted: str) -> str:
     return "downgrade" if _ordered(new) < _ordered(live) else "upgrade"
 
 
+def order(image: str, other: str) -> int | None:
+    """Which of two images is the newer: 1 the first, -1 the other, 0 neither; None where a tag says no version."""
+    if image == other:
+        return 0
+    found = [None if "@" in rest else VERSION.search(rest) for _name, rest in (split(image), split(other))]
+    if not found[0] or not found[1]:
+        return None
+    first, second = _ordered(found[0]), _ordered(found[1])
+    return (first > second) - (first < second)
+
+
 def _ordered(found: re.Match[str]) -> tuple[int, int, int, float]:
     """A release candidate comes before its release."""
     major, minor, patch, candidate = found.groups()

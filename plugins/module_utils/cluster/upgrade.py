@@ -391,8 +391,34 @@ class Upgrade:
         outside = "" if host in ("", secrets.POSTGRES) else host
         return images.migration_name(image, names.get("litellm", ""), host=outside)
 
-    def _migrate(self, litellm: Mapping[str, Any], result: Result) -> None:
-        """Raises ClusterError; no pod was touched then."""
+    def forget_migration(self) -> bool:
+        """Whether the image that runs has migrated the database by a Job; where that has ended, it is gone then.
+
+        For a database that comes back as it was before: whoever comes next, a deploy too, migrates it anew.
+        Raises ClusterError.
+        """
+        name = self._migration_name(self._running()[1])
+        found = self._job(name)
+        if found is not None and _ended(found):
+            self._delete_job(name)
+        return found is not None
+
+    def migrate_again(self) -> Result:
+        """LiteLLM's database brought to the image that runs. Raises ClusterError."""
+        live, image = self._running()
+        result = Result(Plan(targets={"litellm": image}), self._migration_name(image))
+        self._migrate(live, result, "Pods were not restarted")
+        return result
+
+    def _running(self) -> tuple[dict[str, Any], str]:
+        there = self.operator.components()
+        operate.missing(["litellm"], there, self.namespace)
+        return there["litellm"], str(operate.main_container(there["litellm"], "litellm")["image"])
+
+    def _migrate(
+        self, litellm: Mapping[str, Any], result: Result, left: str = "No pod was touched: everything runs as before"
+    ) -> None:
+        """Raises ClusterError, with what is left; no pod was touched then."""
         name, image = result.migration, result.plan.targets["litellm"]
         workload, base = f"Job/{name}", rollout.PATHS["Job"].format(self.namespace)
         removal.Removal(self.client, self.namespace, timeout=self.operator.timeout).failed_jobs([workload])
@@ -412,7 +438,7 @@ class Upgrade:
             self.operator.wait([workload])
         except ClusterError as failure:
             result.log = self._log(name)
-            state = f"No pod was touched: everything runs as before. {_of_backup(result)}"
+            state = f"{left}. {_of_backup(result)}".rstrip()
             said = f". It said: {' | '.join(result.log[-5:])}" if result.log else ""
             raise ClusterError(
                 f"Migrate LiteLLM's database to {image}",

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, images, operate, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import backups, dump, sealed
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database as postgres
@@ -63,9 +63,11 @@ class Server:
 
     Attributes:
         name: as it may be shown; two with the same one are the same.
+        readers: parts of the deployment whose tables are there; none where nobody knows.
     """
 
     name = ""
+    readers: tuple[str, ...] = ()
 
     def connect(self, database: str, user: str = "") -> Any:
         """A context manager: a connection to one of its databases. Raises DatabaseError, ClusterError."""
@@ -162,14 +164,16 @@ def of_deployment(cluster: Cluster, namespace: str, container: str | None, timeo
     """The databases of a deployment, each with its server. Raises ClusterError, DatabaseError."""
     place = discover.Namespace(cluster, namespace)
     found: dict[str, Server] = {}
-    for which in ("litemaas",) if place.shared else ("litemaas", "litellm"):
+    stores = {"litemaas": READERS} if place.shared else {"litemaas": READERS[1:], "litellm": READERS[:1]}
+    for which, readers in stores.items():
         parts, pod = place.server(which)
         if pod:
             source = dump.PodSource(cluster, namespace, pod, container)
-            found[str(parts["dbname"])] = PodServer(place, which, source, timeout)
+            server: Server = PodServer(place, which, source, timeout)
         else:
-            direct = dump.DsnSource(postgres.make_dsn(**parts), timeout)
-            found[direct.database] = DsnServer(direct)
+            server = DsnServer(dump.DsnSource(postgres.make_dsn(**parts), timeout))
+        server.readers = readers
+        found[str(parts["dbname"])] = server
     return found
 
 
@@ -394,6 +398,8 @@ class Job:
         self._confirmed = confirm in ([namespace] if namespace else list(servers))
         self.found: Any = None
         self.targets: list[Target] = []
+        #: Whether LiteLLM's database comes back with tables of an older version, or of one that nobody knows.
+        self.older = self.unknown = False
 
     def read(self, manifest: str, databases: Mapping[str, str], scratch: bool) -> None:
         """The backup, every byte of it, and whether the servers would take it."""
@@ -423,6 +429,41 @@ class Job:
             " again afterwards with allow_other_salt_key; nothing was done",
         )
 
+    def compare_images(self, running: Mapping[str, str], allow_newer: bool) -> None:
+        """Raises RestoreError where the backup is of a newer image than the one that runs.
+
+        Args:
+            running: part of the deployment -> its image.
+        """
+        made = {str(part): str(image) for part, image in (self.found.manifest.get("images") or {}).items()}
+        readers = dict.fromkeys(part for one in self.targets for part in one.server.readers or READERS)
+        newer = []
+        for part in readers:
+            then, now = made.get(part, ""), running.get(part, "")
+            which = images.order(then, now) if then and now else None
+            if which is None:
+                why = f"it is of {then or 'an image that it does not name'}, and {now or 'one that nobody knows'} runs"
+                self.warn(f"The version of {part} could not be compared ({why}): tables of a newer one may not fit it")
+            self.older |= part == "litellm" and which == -1
+            self.unknown |= part == "litellm" and which is None
+            newer += [(part, then, now)] if which == 1 else []
+        if not newer:
+            return
+        words = "it was made with " + " and ".join(f"{part} {then}, and {now} runs" for part, then, now in newer)
+        if allow_newer:
+            self.warn(f"The backup is restored under an older version: {words}")
+            return
+        given = "".join(
+            f" -e {'litellm_tag' if part == 'litellm' else 'version'}={images.split(then)[1].lstrip(':@')}"
+            for part, then, _now in newer
+        )
+        raise RestoreError(
+            f"Restore {self.found.path}",
+            f"{words}, which is older and may not know its tables",
+            f"Upgrade first (rhpds.litemaas.upgrade -e namespace={self.namespace}{given}), or give"
+            " allow_newer_backup=true; nothing was done",
+        )
+
     def test(self) -> dict[str, Any]:
         """Into scratch databases, which are dropped again."""
         if self.check:
@@ -433,25 +474,42 @@ class Job:
             raise RestoreError("Drop the scratch databases", left, "Drop them by hand; everything else is as it was")
         return self._result(f"{self._many()} can be restored{self._counted()}; nothing was changed", False)
 
-    def restore(self, keep_old: bool, rest: Rest | None, timeout: float) -> dict[str, Any]:
-        """Into new databases, which take the place of the old ones."""
+    def restore(
+        self, keep_old: bool, rest: Rest | None, timeout: float, migrations: upgrade.Upgrade | None = None
+    ) -> dict[str, Any]:
+        """Into new databases, which take the place of the old ones.
+
+        Args:
+            rest: restarts what has read the old ones.
+            migrations: bring LiteLLM's tables to what runs, where they come back older.
+        """
         if self.check:
-            return self._result(f"{self._many()} would be restored{self._kept(keep_old)}", True)
+            later = "; LiteLLM's database would be migrated to the image that runs" if self.older and migrations else ""
+            return self._result(f"{self._many()} would be restored{self._kept(keep_old)}{later}", True)
         self._guard("Restore", ", ".join(one.database for one in self.targets))
         fill(self.targets)
+        migrate = False
         try:
+            if migrations and (self.older or self.unknown):
+                # Before the swap: whatever happens afterwards, nobody believes the older tables to be migrated.
+                migrate = migrations.forget_migration() or self.older
             swap(self.targets)
-        except RestoreError as failure:
+        except (RestoreError, ClusterError) as failure:
             raise RestoreError(str(failure), _dropped(self.targets)) from None
         state = f"{self._many()} restored{self._counted()}{self._kept(keep_old)}"
         try:
             for one in self.targets:
                 if not keep_old and one.exists:
                     drop_kept(one.server, one.old)
+            if migrate and migrations:
+                state += f"; LiteLLM's database migrated by Job {migrations.migrate_again().migration}"
             names = restart(rest, self.namespace, timeout) if rest else []
         except (ClusterError, postgres.DatabaseError) as failure:
             broken = RestoreError(
-                state, f"but {failure}", "The restored databases serve: mend that, nothing is to undo"
+                state,
+                f"but {failure}",
+                "The restored databases serve: mend that, nothing is to undo"
+                + ("; rhpds.litemaas.deploy_litemaas_ha runs a migration that is missing" if migrate else ""),
             )
             broken.changed = True
             raise broken from None
