@@ -391,22 +391,40 @@ def test_a_snapshot_instead(
             snapshot.planned(client, namespace.name, "litellm-postgres-0", "other")
         custom = kubernetes.client.CustomObjectsApi(namespace.client)
         place = ("snapshot.storage.k8s.io", "v1", namespace.name, "volumesnapshots")
+
+        def names() -> set[str]:
+            return {one["metadata"]["name"] for one in custom.list_namespaced_custom_object(*place)["items"]}
+
+        def make(name: str, ready: bool, labels: dict[str, str]) -> None:
+            body = {
+                "apiVersion": "snapshot.storage.k8s.io/v1",
+                "kind": "VolumeSnapshot",
+                "metadata": {"name": name, "labels": labels},
+                "spec": {"volumeSnapshotClassName": "csi", "source": {"persistentVolumeClaimName": claim}},
+                "status": {"readyToUse": ready, "restoreSize": "1Gi"},
+            }
+            until(lambda: custom.create_namespaced_custom_object(*place, body))
+
+        make("a-ours", True, snapshot.LABELS)
+        make("b-ours-not-ready", False, snapshot.LABELS)
+        make("c-of-others", True, {})
+        before = names()
         with pytest.raises(ClusterError, match=r"not ready to use.*deleted again"):
             snapshot.take(client, plan, 0)
-        assert custom.list_namespaced_custom_object(*place)["items"] == []
+        assert names() == before
         stop = threading.Event()
 
         def driver() -> None:
             while not stop.wait(0.2):
-                for one in custom.list_namespaced_custom_object(*place)["items"]:
+                for name in names() - before:
                     custom.patch_namespaced_custom_object(
-                        *place, one["metadata"]["name"], {"status": {"readyToUse": True}}
+                        *place, name, {"status": {"readyToUse": True}}
                     )
 
         thread = threading.Thread(target=driver)
         thread.start()
         try:
-            given = {"namespace": namespace.name, "dest": str(tmp_path / "b")}
+            given = {"namespace": namespace.name, "dest": str(tmp_path / "b"), "keep_daily": 1, "keep_monthly": 0}
             runner_environment = {"K8S_AUTH_KUBECONFIG": stack.variables["KUBECONFIG"]}
             done = runner.playbook("rhpds.litemaas.backup", given, env=runner_environment)
         finally:
@@ -415,8 +433,15 @@ def test_a_snapshot_instead(
         assert done.rc == 2, done.output
         assert "litemaas-db" in done.stdout
         assert f"Instead: VolumeSnapshot {namespace.name}/{claim}-" in done.stdout
-        assert len(custom.list_namespaced_custom_object(*place)["items"]) == 1
+        assert "1 that need not stay were deleted: a-ours" in done.stdout
+        (new,) = names() - before
+        assert names() == {new, "b-ours-not-ready", "c-of-others"}
         assert not (tmp_path / "b").exists()
+        listed = runner.playbook("rhpds.litemaas.list_backups", {**given, "dest": str(tmp_path)}, env=runner_environment)
+        # A snapshot is no backup.
+        assert listed.rc == 2 and f"VolumeSnapshot {new}" in listed.stdout, listed.output
+        assert "2 VolumeSnapshots of the database's volume" in listed.stdout
+        assert "b-ours-not-ready  " in listed.stdout and "c-of-others" not in listed.output
 
 
 TWO_PLACES = """

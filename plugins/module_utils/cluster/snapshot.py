@@ -7,18 +7,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError, Rest
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import retention
 
 GROUP = "/apis/snapshot.storage.k8s.io/v1"
 DEFAULT = "snapshot.storage.kubernetes.io/is-default-class"
 LABELS = {"app.kubernetes.io/managed-by": "rhpds.litemaas", "app.kubernetes.io/part-of": "litemaas"}
 RIGHTS = "list on volumesnapshotclasses.snapshot.storage.k8s.io, get on persistentvolumeclaims and pods"
 MAKE = "create and get on volumesnapshots.snapshot.storage.k8s.io"
+
+LISTING = "list on volumesnapshots.snapshot.storage.k8s.io"
+REMOVAL = "delete on volumesnapshots.snapshot.storage.k8s.io"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One that is there and marked ours. ``time`` is when it was made, as manifests of backups have it."""
+
+    name: str
+    claim: str
+    snapshot_class: str
+    time: str
+    size: str
+    ready: bool
+    uid: str = ""
+
+    def kept(self) -> retention.Kept:
+        return retention.Kept(self.name, self.time, self.claim, self.ready)
 
 
 @dataclass
@@ -79,6 +99,43 @@ def _name(claim: str) -> str:
     return f"{claim[:200]}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
 
 
+def listed(client: Rest, namespace: str) -> list[Snapshot]:
+    """Those that are marked ours, newest first; none where the cluster has no such thing. Raises ClusterError."""
+    selector = ",".join(f"{label}={value}" for label, value in LABELS.items())
+    path = f"{GROUP}/namespaces/{namespace}/volumesnapshots"
+    items = (client.find(path, LISTING, labelSelector=selector) or {}).get("items") or []
+    return sorted(map(_snapshot, items), key=lambda one: (one.time, one.name), reverse=True)
+
+
+def _snapshot(live: Mapping[str, Any]) -> Snapshot:
+    meta, spec, status = live["metadata"], live.get("spec") or {}, live.get("status") or {}
+    return Snapshot(
+        str(meta["name"]),
+        str((spec.get("source") or {}).get("persistentVolumeClaimName") or ""),
+        str(spec.get("volumeSnapshotClassName") or ""),
+        str(meta["creationTimestamp"]),
+        str(status.get("restoreSize") or ""),
+        status.get("readyToUse") is True and not meta.get("deletionTimestamp"),
+        str(meta["uid"]),
+    )
+
+
+def to_prune(there: Sequence[Snapshot], daily: int, monthly: int) -> list[Snapshot]:
+    """Those that need not stay, oldest first: as with backups, each volume by itself. Pure. Raises ValueError."""
+    by_name = {one.name: one for one in there}
+    return [by_name[name] for name in retention.goes([one.kept() for one in there], daily, monthly)]
+
+
+def remove(client: Rest, namespace: str, one: Snapshot) -> None:
+    """Delete a snapshot, and no other that has taken its name. Raises ClusterError."""
+    path = f"{GROUP}/namespaces/{namespace}/volumesnapshots/{one.name}"
+    try:
+        client.request("DELETE", path, {"preconditions": {"uid": one.uid}}, rights=REMOVAL)
+    except ClusterError as failure:
+        if failure.status != 404:
+            raise
+
+
 def take(
     client: Rest,
     plan: Plan,
@@ -115,7 +172,7 @@ def take(
 
 def _deleted(client: Rest, path: str) -> str:
     try:
-        client.request("DELETE", path, rights="delete on volumesnapshots.snapshot.storage.k8s.io")
+        client.request("DELETE", path, rights=REMOVAL)
     except ClusterError as failure:
         return f"It is still there: {failure}"
     return "It was deleted again; check the storage's driver, or raise timeout"

@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, the rhpds.litemaas contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of two images is the newer; what PostgreSQL stores of a password."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import facts, images, rotation
+
+
+@pytest.mark.parametrize(
+    ("image", "other", "order"),
+    [
+        ("r/litellm:main-v1.81.14-stable", "r/litellm:main-v1.106.0-stable", -1),
+        ("r/litellm:v1.81.0-stable-custom", "other/litellm:main-v1.81.0", 0),
+        ("r/backend:0.5.0", "r/backend:0.5.0-rc.1", 1),
+        ("r/backend:latest", "r/backend:latest", 0),
+        ("r/backend:latest", "r/backend:0.5.0", None),
+        ("r/litellm@sha256:11", "r/litellm@sha256:22", None),
+    ],
+)
+def test_order(image: str, other: str, order: int | None) -> None:
+    assert images.order(image, other) == order
+    assert images.order(other, image) == (order if order is None else -order)
+
+
+def test_a_verifier_is_that_of_its_password_alone() -> None:
+    verifier = rotation.scram("second/password of a test?")
+    assert facts.verifies(verifier, "x", "second/password of a test?") is True
+    assert facts.verifies(verifier, "x", "another") is False
