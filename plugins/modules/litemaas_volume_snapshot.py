@@ -167,7 +167,8 @@ def work(module, params):
     what = f"VolumeSnapshot {namespace}/{plan.name} of class {plan.snapshot_class}"
     result = {"changed": True, "name": plan.name, "claim": plan.claim, "snapshot_class": plan.snapshot_class}
     if module.check_mode:
-        new = snapshot.Snapshot(plan.name, plan.claim, plan.snapshot_class, f"{client.now:{retention.FORMAT}}", "", True)
+        now = f"{client.now:{retention.FORMAT}}"
+        new = snapshot.Snapshot(plan.name, plan.claim, plan.snapshot_class, now, "", True)
         gone = pruned([*snapshot.listed(client, namespace), new], keep, plan)
         return {**result, "msg": f"{what} would be taken of volume claim {plan.claim}{said(gone, 'would be')}", **gone}
     snapshot.take(client, plan, params["timeout"])
@@ -214,7 +215,8 @@ def shown(namespace, there, keep):
     number = f"{len(rows)} VolumeSnapshot{'s' if len(rows) > 1 else ''}" if rows else "no VolumeSnapshot"
     waiting = [one.name for one in there if not one.ready]
     words = f"; not ready: {', '.join(waiting)}" if waiting else ""
-    return {"changed": False, "msg": f"{number} of the database's volume in namespace {namespace}{words}", "snapshots": rows}
+    msg = f"{number} of the database's volume in namespace {namespace}{words}"
+    return {"changed": False, "msg": msg, "snapshots": rows}
 
 
 if __name__ == "__main__":

@@ -437,7 +437,8 @@ def test_a_snapshot_instead(
         (new,) = names() - before
         assert names() == {new, "b-ours-not-ready", "c-of-others"}
         assert not (tmp_path / "b").exists()
-        listed = runner.playbook("rhpds.litemaas.list_backups", {**given, "dest": str(tmp_path)}, env=runner_environment)
+        given["dest"] = str(tmp_path)
+        listed = runner.playbook("rhpds.litemaas.list_backups", given, env=runner_environment)
         # A snapshot is no backup.
         assert listed.rc == 2 and f"VolumeSnapshot {new}" in listed.stdout, listed.output
         assert "2 VolumeSnapshots of the database's volume" in listed.stdout

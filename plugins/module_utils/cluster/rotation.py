@@ -57,11 +57,12 @@ AGNOSTICV = (
 REFUSED = re.compile(r"password|authentication", re.IGNORECASE)
 #: SCRAM's rounds, as PostgreSQL has them itself.
 ROUNDS = 4096
-#: In the database's pod, whose own socket lets its superuser in: ``$1`` bytes of SQL are standard input. That user is the
-#: deployment's with the official image, and postgres with those of sclorg.
+#: In the database's pod, whose own socket lets its superuser in: ``$1`` bytes of SQL are standard input. That user is
+#: the deployment's with the official image, and postgres with those of sclorg.
 AS_SUPERUSER = """\
 sql() {
-    psql --no-psqlrc --quiet --no-align --tuples-only --no-password -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"
+    psql --no-psqlrc --quiet --no-align --tuples-only --no-password -v ON_ERROR_STOP=1 -v VERBOSITY=terse \\
+        -d postgres "$@"
 }
 for user in "${POSTGRES_USER-}" postgres; do
     [ -n "$user" ] || continue

@@ -10,6 +10,8 @@ A source writes one database in pg_dump's custom format to a function; :func:`ta
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -92,6 +94,8 @@ UNANSWERED = 3
 CHUNK = 1 << 16
 #: End of the name of a file with keys.
 KEYS = "-keys.vault"
+#: Start of the names of a backup's files while they are written.
+STEM = re.compile(r"^\..+-\d{8}T\d{6}\.\d{6}Z$")
 #: What a database's name can't be given as: libpq takes it for a connection string.
 NOT_A_NAME = re.compile(r"=|://|^$|[\x00-\x1f/]")
 
@@ -539,7 +543,8 @@ def take(
     attempt = f"Write to {folder}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        with ExitStack() as leftovers:
+        with ExitStack() as leftovers, _at_work(folder, files[-1].stem):
+            _sweep(folder)
             for (source, database), file in zip(work, files, strict=False):
                 part = _part(file)
                 leftovers.callback(_remove, part)
@@ -595,6 +600,34 @@ def readable_size(size: float) -> str:
 
 def _part(file: Path) -> Path:
     return file.with_name(f".{file.name}.part")
+
+
+@contextmanager
+def _at_work(folder: Path, stem: str) -> Iterator[None]:
+    """A locked file that says that a run is at its files; the lock ends with the process, however that ends."""
+    path = _part(folder / f"{stem}.lock")
+    with _created(path) as held:
+        try:
+            with suppress(OSError):  # a file system without locks: then nothing is swept there
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+        finally:
+            _remove(path)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs that were killed have left half-written. Where one is at work its lock is held."""
+    for lock in folder.glob(".*.lock.part"):
+        stem = lock.name.removesuffix(".lock.part")
+        if not STEM.match(stem):
+            continue
+        with suppress(OSError), lock.open("rb") as found:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in folder.glob(f"{glob.escape(stem)}[-.]*.part"):
+                if file != lock:
+                    _remove(file)
+            # Last: a sweep that is killed is gone on with.
+            _remove(lock)
 
 
 def _remove(path: Path) -> None:

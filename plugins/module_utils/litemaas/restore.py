@@ -483,6 +483,8 @@ class Job:
             rest: restarts what has read the old ones.
             migrations: bring LiteLLM's tables to what runs, where they come back older.
         """
+        if rest:  # what may not be restarted afterwards is known before
+            restart(rest, self.namespace, timeout, check=True)
         if self.check:
             later = "; LiteLLM's database would be migrated to the image that runs" if self.older and migrations else ""
             return self._result(f"{self._many()} would be restored{self._kept(keep_old)}{later}", True)
@@ -591,11 +593,11 @@ class Job:
         )
 
 
-def restart(client: Rest, namespace: str, timeout: float) -> list[str]:
+def restart(client: Rest, namespace: str, timeout: float, check: bool = False) -> list[str]:
     """Pods that read the databases anew, once they are ready. Raises ClusterError."""
     operator = operate.Operator(client, namespace, timeout=timeout)
     parts = [part for part in READERS if operator.find(f"Deployment/{operate.DEPLOYMENTS[part]}")]
-    return [change.name for change in operate.restart(operator, parts)] if parts else []
+    return [change.name for change in operate.restart(operator, parts, check)] if parts else []
 
 
 # ---- below: SQL ----

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_names_of_files_stay_in_the_folder() -> None:
         "/backups/lab-20260321T081500.000123Z-%fc.dump",
         "/backups/lab-20260321T081500.000123Z.json",
     ]
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Not where a run is at work, nor what has another name; and its own lock goes with it."""
+    dead, alive = ".lab-20260321T081500.000123Z", ".lab-20260322T081500.000123Z"
+    for name in (f"{dead}-db.dump.part", f"{dead}.json.part", f"{dead}.lock.part", f"{alive}-db.dump.part"):
+        (tmp_path / name).write_text("half")
+    stays = {f"{alive}-db.dump.part", f"{alive}.lock.part", "lab-20260320T081500.000123Z-db.dump", ".lab.lock.part"}
+    for name in stays:
+        (tmp_path / name).touch()
+    with (tmp_path / f"{alive}.lock.part").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        made = dump.take([], str(tmp_path), "lab", {})
+    assert {one.name for one in tmp_path.iterdir()} == {*stays, Path(made.manifest).name}
 
 
 def test_a_record_says_which_databases_and_keys_are_in_it() -> None:
