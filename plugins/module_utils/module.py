@@ -139,7 +139,7 @@ class LiteMaaSModule(AnsibleModule):
         try:
             result = work()
         except (LiteLLMError, ClusterError) as failure:
-            self.fail_json(msg=str(failure), **self._whereabouts())
+            self.fail_json(msg=str(failure), changed=bool(getattr(failure, "changes", ())), **self._whereabouts())
         result.update(self._whereabouts())
         if result.pop("failed", False):
             self.fail_json(**result)

@@ -14,7 +14,8 @@ description:
     all. Days and months without a backup don't count, so that time alone deletes nothing.
   - Only what a manifest of M(rhpds.litemaas.litemaas_database_dump) names is deleted. A backup that isn't complete
     neither counts nor is deleted.
-  - Backups of each deployment are counted by themselves.
+  - Backups of each deployment are counted by themselves. One without keys, such as an upgrade makes, lets none go that
+    has them.
 author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:

@@ -266,7 +266,10 @@ def test_a_migration_that_fails_leaves_everything_running_as_before(lab: operate
 
 def test_what_does_not_get_ready_is_put_back(lab: operatelab.Lab, tools: Tools) -> None:
     tags = {**NEW, "frontend": "0.5.0-does-not-exist"}
-    said = refused(lambda: tools.upgrade(tags, pull=False))
+    with pytest.raises(ClusterError) as failure:
+        tools.upgrade(tags, pull=False)
+    said = str(failure.value)
+    assert [one.name for one in failure.value.changes] == ["litellm"]
     # LiteLLM was ready, and stays; backend and portal belong together.
     assert lab.images("litellm")["litellm"].endswith(NEW["litellm"])
     assert lab.images("litellm-backend")["backend"].endswith(":0.4.0")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
@@ -51,7 +51,10 @@ class ClusterError(Exception):
 
     Attributes:
         status: the API server's HTTP status; 0 where it did not answer.
+        changes: what was changed before, and still is.
     """
+
+    changes: Sequence[Any] = ()
 
     def __init__(self, attempt: str, words: str, advice: str = "", status: int = 0) -> None:
         self.attempt, self.words, self.advice, self.status = attempt, words, advice, status
@@ -302,5 +305,5 @@ def leave(module: Any, work: Callable[[], dict[str, Any]]) -> None:
     try:
         result = work()
     except ClusterError as failure:
-        module.fail_json(msg=str(failure))
+        module.fail_json(msg=str(failure), changed=bool(failure.changes))
     (module.fail_json if result.pop("failed", False) else module.exit_json)(**result)

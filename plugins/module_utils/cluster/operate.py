@@ -42,13 +42,7 @@ Body = dict[str, Any]
 
 
 class OperationFailed(ClusterError):
-    """What was tried, why it failed, and the state that is left.
-
-    Attributes:
-        changes: what was written and still is.
-    """
-
-    changes: Sequence[Change] = ()
+    """What was tried, why it failed, and the state that is left; ``changes`` was written and still is."""
 
 
 @dataclass

@@ -611,13 +611,16 @@ class DatabasePassword(Rotation):
             raise ClusterError(
                 attempt,
                 "an earlier rotation has not come to its end, and its new password isn't the one that is given",
-                "Run once without new_password, which ends it; then again with this one. Nothing was changed",
+                "Run once without new_value (LITEMAAS_NEW_DATABASE_PASSWORD), which ends it; then again with this one."
+                " Nothing was changed",
             )
         if not pending and given and given == known and not rewritten(values, given) and not self._differing():
             return self._finish()
         if given and (len(given) < SHORTEST or not given.isprintable()):
             raise ClusterError(
-                attempt, f"new_password has less than {SHORTEST} characters, or unprintable ones", "Nothing was changed"
+                attempt,
+                f"new_value (LITEMAAS_NEW_DATABASE_PASSWORD) has less than {SHORTEST} characters, or unprintable ones",
+                "Give a longer one, or none, to have it made. Nothing was changed",
             )
         self.result.changed, self.result.resumed = True, bool(pending)
         new = pending or given or randomness.token_urlsafe(24)
@@ -790,9 +793,11 @@ class DatabasePassword(Rotation):
             else "Nothing was changed"
         )
         way_on = "Put it right and run again: it goes on from there"
-        return operate.OperationFailed(
+        error = operate.OperationFailed(
             attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
         )
+        error.changes = tuple(self.vault.written)
+        return error
 
 
 def _refused(failure: Exception) -> bool:

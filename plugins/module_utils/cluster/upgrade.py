@@ -497,15 +497,17 @@ class Upgrade:
                     self._finish(part, result)
         except ClusterError as failure:
             done = [one for one in result.plan.changes.values() if one not in changes]
-            others = [one.sentence() for one in done if one.workload in self.operator.states]
+            others = [one for one in done if one.workload in self.operator.states]
             state = f"{failure.words.rstrip('.')}."
             if others:
-                state += f" Done before, and left so: {'; '.join(others)}."
+                state += f" Done before, and left so: {'; '.join(one.sentence() for one in others)}."
             if result.migration:
                 state += " The database's schema isn't migrated back."
-            raise ClusterError(
+            error = ClusterError(
                 failure.attempt, f"{state} {_of_backup(result)}".rstrip(), failure.advice, failure.status
-            ) from None
+            )
+            error.changes = [*failure.changes, *others]
+            raise error from None
         # It has come to its end: nothing is to be put back any more.
         for part in parts:
             if part in result.plan.changes or part in result.plan.unfinished:

@@ -54,7 +54,7 @@ class Found:
         return f"{start['name'] if start else ''} {place} {names}"
 
     def kept(self) -> retention.Kept:
-        return retention.Kept(self.name, str(self.manifest["time"]), self.series, not self.trouble)
+        return retention.Kept(self.name, str(self.manifest["time"]), self.series, not self.trouble, bool(self.manifest.get("keys")))
 
     def shown(self) -> dict[str, Any]:
         """For a module's result."""

@@ -23,12 +23,14 @@ class Kept:
         time: when it was begun, in UTC, as manifests have it.
         series: what it is one of: backups of another deployment in the same place are none of its business.
         complete: whether everything of it is there. What isn't never counts, and is never removed.
+        with_keys: whether the keys are beside it. What has none removes none that has.
     """
 
     name: str
     time: str
     series: str = ""
     complete: bool = True
+    with_keys: bool = False
 
     @property
     def moment(self) -> datetime:
@@ -53,10 +55,11 @@ def goes(backups: Iterable[Kept], daily: int = DAILY, monthly: int = MONTHLY) ->
     for members in series.values():
         members.sort(key=lambda one: (one.moment, one.name), reverse=True)
         stay = {members[0].name}
-        for pattern, number in (("%Y-%m-%d", daily), ("%Y-%m", monthly)):
-            newest: dict[str, str] = {}
-            for one in members:
-                newest.setdefault(one.moment.strftime(pattern), one.name)
-            stay.update(list(newest.values())[:number])
+        for counted in (members, [one for one in members if one.with_keys]):
+            for pattern, number in (("%Y-%m-%d", daily), ("%Y-%m", monthly)):
+                newest: dict[str, str] = {}
+                for one in counted:
+                    newest.setdefault(one.moment.strftime(pattern), one.name)
+                stay.update(list(newest.values())[:number])
         gone += [one for one in members if one.name not in stay]
     return [one.name for one in sorted(gone, key=lambda one: (one.moment, one.name))]

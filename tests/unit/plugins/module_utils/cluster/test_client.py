@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import API_KEY, HOST, KUBECONFIG, Cluster
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import (
+    API_KEY,
+    HOST,
+    KUBECONFIG,
+    Cluster,
+    ClusterError,
+    leave,
+)
 
 FILE = {KUBECONFIG: "~/config"}
 SERVER = {HOST: "https://env", API_KEY: "env-key"}
@@ -48,3 +55,25 @@ def test_what_is_given_wins_over_the_environment(
     options: dict[str, Any] = {"kubeconfig": None, "host": None, "api_key": environment.get(API_KEY), **given}
     found = Cluster.from_params(options)
     assert (found.kubeconfig, found.host) == (kubeconfig, host)
+
+
+@pytest.mark.parametrize("left", [(), ("litellm",)])
+def test_a_failure_says_whether_anything_stays_changed(left: tuple[str, ...]) -> None:
+    said: dict[str, Any] = {}
+
+    def work() -> dict[str, Any]:
+        failure = ClusterError("Roll out", "not ready")
+        failure.changes = left
+        raise failure
+
+    class Left(Exception):
+        """The module's end."""
+
+    class Module:
+        def fail_json(self, **result: Any) -> None:
+            said.update(result)
+            raise Left
+
+    with pytest.raises(Left):
+        leave(Module(), work)
+    assert said == {"msg": "Roll out: not ready", "changed": bool(left)}

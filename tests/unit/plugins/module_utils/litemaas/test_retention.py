@@ -53,6 +53,12 @@ def test_what_is_not_complete_neither_counts_nor_goes() -> None:
     assert goes([backup(0, complete=False), backup(1, complete=False), backup(2), backup(3)], 1, 0) == ["3"]
 
 
+def test_one_without_keys_lets_none_go_that_has_them() -> None:
+    keyed = [Kept(str(hours), f"2026-11-21T{hours:02}:00:00Z", with_keys=True) for hours in (3, 4)]
+    without = [Kept(str(hours), f"2026-11-21T{hours:02}:00:00Z") for hours in (2, 5, 6)]
+    assert goes([*keyed, *without], 1, 0) == ["2", "3", "5"]
+
+
 def test_deployments_are_counted_by_themselves() -> None:
     assert goes([backup(0, "a"), backup(1, "b"), backup(2, "b")], 1, 0) == ["b2"]
 
