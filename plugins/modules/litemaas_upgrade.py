@@ -130,11 +130,13 @@ notes:
   elements: str
 """
 
+from contextlib import suppress
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import operate, upgrade
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError, leave
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import dump
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import dump, sealed
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
 
 TAGS = ("litellm_tag", "version", "backend_tag", "frontend_tag")
@@ -195,7 +197,11 @@ def back_up(params, images):
     cluster, namespace = Cluster.from_params(params), params["namespace"]
     try:
         dumps = dump.of_deployment(cluster, namespace, None, params["connect_timeout"])
-        backup = dump.take(dumps, params["dest"], "litemaas", images, namespace)
+        known = None
+        with suppress(ClusterError):  # for that alone an upgrade isn't given up
+            # A restore has to tell whether the models' credentials in it can be read.
+            known = sealed.fingerprint(discover.Namespace(cluster, namespace).salt_key())
+        backup = dump.take(dumps, params["dest"], "litemaas", images, namespace, salt_key=known)
     except (dump.DumpError, DatabaseError) as failure:
         raise ClusterError(
             f"Back up the databases of {namespace} before the upgrade", str(failure), "Nothing was changed"

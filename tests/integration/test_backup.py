@@ -20,6 +20,8 @@ from typing import Any
 
 import kubernetes
 import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import snapshot
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError
@@ -114,10 +116,12 @@ def test_to_s3_and_back(store: s3.Store, small: str, runner: harness.Runner, tmp
         **s3.ACCOUNT,
     }
     made = {**given, "vault_password_file": password.name, "keep_daily": 2, "keep_monthly": 0}
+    made |= {"litellm_master_key": "sk-master-of-a-variable", "litellm_salt_key": "sk-salt-of-a-variable"}
     done = play(runner, "backup", made, "-vvv", here=tmp_path)
     assert done.rc == 0, done.output
     assert s3.ACCOUNT["s3_secret_key"] not in done.output
     assert str(parts(small).password) not in done.output
+    assert "of-a-variable" not in done.output
     names = set(store.names(BUCKET))
     assert not [name for name in names if "20200101T030000" in name]
     assert len([name for name in names if "20200101T040000" in name]) == 2
@@ -126,6 +130,10 @@ def test_to_s3_and_back(store: s3.Store, small: str, runner: harness.Runner, tmp
         name for name in names if name.endswith("Z.json") and "2020" not in name and "elsewhere" not in name
     )
     content = s3.parsed(store.content(BUCKET, manifest))
+    vault = VaultLib([("default", VaultSecret(b"of-the-vault"))])
+    name = content["keys"]["file"]  # type: ignore[index]
+    keys = yaml.safe_load(vault.decrypt(store.content(BUCKET, f"litemaas-backups/{name}")))
+    assert keys == {"master_key": "sk-master-of-a-variable", "salt_key": "sk-salt-of-a-variable"}
     for one in content["databases"]:  # type: ignore[attr-defined]
         assert len(store.content(BUCKET, f"litemaas-backups/{one['file']}")) == one["size"]
     listed = play(runner, "list_backups", given)
@@ -417,9 +425,7 @@ def test_a_snapshot_instead(
         def driver() -> None:
             while not stop.wait(0.2):
                 for name in names() - before:
-                    custom.patch_namespaced_custom_object(
-                        *place, name, {"status": {"readyToUse": True}}
-                    )
+                    custom.patch_namespaced_custom_object(*place, name, {"status": {"readyToUse": True}})
 
         thread = threading.Thread(target=driver)
         thread.start()

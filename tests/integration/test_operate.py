@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.rhpds.litemaas.plugins.module_utils import redis as redis_client
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import cache, discover, operate, scale, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import sealed
 from ansible_collections.rhpds.litemaas.tests.integration import harness, operatelab
 from ansible_collections.rhpds.litemaas.tests.integration.kube import Kube, Namespace, eventually
 
@@ -215,7 +216,8 @@ def test_an_upgrade_touches_images_alone_and_changes_nothing_twice(
         "frontend": "quay.io/example/litellm-frontend:0.5.0",
     }
     (manifest,) = (tmp_path / "b").glob("*.json")
-    assert json.loads(manifest.read_text())["images"]["litellm"] == lab.image("litellm")
+    made = json.loads(manifest.read_text())
+    assert made["images"]["litellm"] == lab.image("litellm") and sealed.is_same(made["salt_key"], MASTER)
     assert f"backup {manifest}" in done.output
     jobs = lab.place.kube.call("GET", lab.place.path("Job"))["items"]
     (job,) = jobs

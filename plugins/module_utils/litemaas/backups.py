@@ -54,7 +54,8 @@ class Found:
         return f"{start['name'] if start else ''} {place} {names}"
 
     def kept(self) -> retention.Kept:
-        return retention.Kept(self.name, str(self.manifest["time"]), self.series, not self.trouble, bool(self.manifest.get("keys")))
+        keys = bool(self.manifest.get("keys"))
+        return retention.Kept(self.name, str(self.manifest["time"]), self.series, not self.trouble, keys)
 
     def shown(self) -> dict[str, Any]:
         """For a module's result."""
