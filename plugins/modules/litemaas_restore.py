@@ -17,8 +17,8 @@ description:
     the result tells.
   - A file that is not what was written (sha256) is refused. So is a backup of a deployment with another salt key, since
     nobody could read the credentials of models in it.
-  - With O(namespace), a backup that was made with a newer LiteLLM or backend than those that run is refused: they may
-    not know its tables. LiteLLM's tables of an older one, which its pods don't migrate themselves, are brought to the
+  - With O(namespace), a backup that was made with a newer LiteLLM or backend than those that run is refused, as they
+    may not know its tables. LiteLLM's tables of an older one, which its pods don't migrate themselves, are brought to the
     image that runs by its migration Job, which is made anew; the backend migrates its own when it is started.
   - With O(namespace), C(pg_restore) runs in the database's pod and gets the dump as its input; the Deployments
     C(litellm) and C(litellm-backend) are restarted afterwards, as they remember what they have read.
@@ -266,13 +266,12 @@ def work(module, params):
         job.compare_salt_keys(salt_key, params["allow_other_salt_key"])
         if params["state"] == "tested":
             return job.test()
-        rest = cluster.rest() if namespace else None
-        operator = operate.Operator(rest, namespace, timeout=params["timeout"]) if namespace else None
+        operator = operate.Operator(cluster.rest(), namespace, timeout=params["timeout"]) if namespace else None
         job.compare_images(running(operator), params["allow_newer_backup"])
         migrations = None
         if operator and params["migration_program"]:
             migrations = upgrade.Upgrade(operator, params["migration_program"], None)
-        restarted = rest if params["restart"] else None
+        restarted = operator.client if operator and params["restart"] else None
         return job.restore(params["old_databases"] == "keep", restarted, params["timeout"], migrations)
     except (restore.RestoreError, DumpError, DatabaseError) as failure:
         return {"failed": True, "changed": getattr(failure, "changed", False), "msg": str(failure)}
