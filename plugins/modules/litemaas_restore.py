@@ -18,8 +18,8 @@ description:
   - A file that is not what was written (sha256) is refused. So is a backup of a deployment with another salt key, since
     nobody could read the credentials of models in it.
   - With O(namespace), a backup that was made with a newer LiteLLM or backend than those that run is refused, as they
-    may not know its tables. LiteLLM's tables of an older one, which its pods don't migrate themselves, are brought to the
-    image that runs by its migration Job, which is made anew; the backend migrates its own when it is started.
+    may not know its tables. LiteLLM's tables of an older one, which its pods don't migrate themselves, are brought to
+    the image that runs by its migration Job, which is made anew; the backend migrates its own when it is started.
   - With O(namespace), C(pg_restore) runs in the database's pod and gets the dump as its input; the Deployments
     C(litellm) and C(litellm-backend) are restarted afterwards, as they remember what they have read.
 author:
