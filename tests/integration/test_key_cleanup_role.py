@@ -126,6 +126,8 @@ def test_cron_on_a_host(
     other = "etc/logrotate.d/litemaas-key-cleanup-lab"
     (bastion.root / other).write_text("# Managed by rhpds.litemaas\n")
     bastion.crontab.write_text(f"MAILTO=root\n#{OLDER}\n{OLDER}\n5 4 * * * /usr/bin/true\n")
+    foreseen = bastion.play("install_key_cleanup", check=True)
+    assert "Keys would be cleaned up at" in foreseen.stdout and "; the older clean-up would go: " in foreseen.stdout
     done = bastion.play("install_key_cleanup", verbosity=3)
     assert done.rc == 0, done.output
     secrets = [stack.master_key, stack.litellm_dsn, stack.litemaas_dsn]
@@ -274,11 +276,13 @@ def test_a_cronjob_in_the_cluster(
     assert stack.master_key not in said
     assert not litellm.keys(prefix)
 
+    assert "would be removed" in play("remove", check=True).stdout
     gone = play("remove")
     assert gone.rc == 0 and gone.changed, gone.output
     assert not batch.list_namespaced_cron_job(namespace.name).items
     namespace.create("batch/v1", "CronJob", "litemaas-key-cleanup", spec=theirs)
-    assert play("remove").changed == 0
+    kept = play("remove")
+    assert (kept.rc, kept.changed) == (0, 0) and "is left alone, as it has no label" in kept.stdout, kept.output
     assert len(batch.list_namespaced_cron_job(namespace.name).items) == 1
 
 

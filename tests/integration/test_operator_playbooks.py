@@ -54,7 +54,7 @@ def test_auto_sync_is_shown_and_switched_and_a_deploy_keeps_it(
     before = live()
     checked = run_playbook(SWITCH, {**variables, "auto_sync": "on"}, env=env, check=True)
     assert (checked.rc, checked.changed, live()) == (0, 1, before), checked.output
-    assert f"Auto-sync in {place.name} is off." in checked.output
+    assert f"Auto-sync in {place.name} is off, and would be switched on. Mind" in checked.output
     done = run_playbook(SWITCH, {**variables, "auto_sync": "on"}, env=env)
     assert (done.rc, done.changed, live()[0]) == (0, 1, "true"), done.output
     assert f"Auto-sync in {place.name} is on, and was off before (litellm-backend 1/1 ready" in done.output
