@@ -220,6 +220,8 @@ def fill(stores: statuslab.Stores) -> None:
     stores.keys(4, "later", f"{UTC} + interval '8 days'")
     stores.keys(3, "stopped", f"{UTC} - interval '1 day'", blocked=True)
     stores.keys(2, "poor", max_budget=0.015)
+    # Sessions of LiteLLM's dashboard: its API doesn't list them, and no clean-up takes them.
+    stores.keys(9, "sessions", f"{UTC} + interval '1 hour'", team_id="litellm-dashboard")
     for guid, day, spend in (
         ("alpha", 0, 8.0),
         ("alpha", 29, 4.0),

@@ -32,6 +32,8 @@ TABLES = {
     )
 }
 KEY_TABLE = '"LiteLLM_VerificationToken"'
+#: Keys for the sessions of LiteLLM's own dashboard are its own business: its API doesn't list them either.
+NO_SESSION = "team_id IS DISTINCT FROM 'litellm-dashboard'"
 KEY_TABLE_COLUMNS = ("token", "key_alias", "expires", "blocked")
 #: Written into api_keys.sync_error of a row whose key LiteLLM doesn't have.
 REVOKED_REASON = "Key not found in LiteLLM - revoked by rhpds.litemaas"

@@ -78,7 +78,7 @@ DRIFT = (
 KEYS, DELETED_KEYS = keys.KEY_TABLE, '"LiteLLM_DeletedVerificationToken"'
 DAILY, SPEND_LOGS = '"LiteLLM_DailyUserSpend"', '"LiteLLM_SpendLogs"'
 #: What we read of LiteLLM's keys.
-KEY_COLUMNS = ("token", "key_alias", "expires", "blocked", "spend", "max_budget", "metadata")
+KEY_COLUMNS = ("token", "key_alias", "expires", "blocked", "spend", "max_budget", "metadata", "team_id")
 
 #: What is the matter with a server, none of it a mistake of ours.
 Trouble = (ClusterError, DatabaseError, LiteLLMError, RedisError)
@@ -624,18 +624,19 @@ _STATE = (
 )
 _KEYS_BY_STATE = (
     f"SELECT {_STATE}, count(*), count(*) FILTER (WHERE max_budget IS NOT NULL AND spend >= max_budget)"
-    f" FROM {KEYS} GROUP BY 1"
+    f" FROM {KEYS} WHERE {keys.NO_SESSION} GROUP BY 1"
 )
 _EXPIRING = (
     f"WITH soon AS (SELECT coalesce({_GUID}, '') AS guid, count(*) AS keys, min(expires) AS first, max(expires) AS last"
-    f" FROM {KEYS} WHERE {_STATE} = 'expiring' GROUP BY 1),"
+    f" FROM {KEYS} WHERE {keys.NO_SESSION} AND {_STATE} = 'expiring' GROUP BY 1),"
     " placed AS (SELECT *, row_number() OVER (ORDER BY first, guid) AS place FROM soon)"
     " SELECT CASE WHEN place <= %(top)s THEN guid END, CASE WHEN place <= %(top)s THEN place END,"
     " sum(keys)::int, min(first), max(last), count(*) FROM placed GROUP BY 1, 2 ORDER BY 2 NULLS LAST"
 )
 _ORDER = " ".join(f"WHEN '{state}' THEN {place}" for place, state in enumerate(KEY_STATES))
 _KEY_ITEMS = (
-    f"SELECT key_alias, {_GUID}, state, expires, spend, max_budget FROM (SELECT *, {_STATE} AS state FROM {KEYS}) k"
+    f"SELECT key_alias, {_GUID}, state, expires, spend, max_budget FROM (SELECT *, {_STATE} AS state FROM {KEYS}"
+    f" WHERE {keys.NO_SESSION}) k"
     f" ORDER BY CASE state {_ORDER} END, expires NULLS LAST, key_alias LIMIT %(limit)s"
 )
 _DAILY_USAGE = (
