@@ -434,6 +434,9 @@ def test_copies_go_and_what_shares_a_load_stays(repair: Lab) -> None:
     assert (repair.ids("plain"), repair.ids("declared")) == ({plain[0]}, {declared})
     assert (repair.ids("limits"), repair.ids("accounts")) == (set(limits), set(accounts))
     assert [one["name"] for one in done.report["possible_twins"]["items"]] == [repair.prefix + "accounts"]
+    held = [one for one in done.results if one["action"] == "blocked"]
+    assert [one["name"] for one in held] == [repair.prefix + "accounts"]
+    assert "sync_duplicate_models" in held[0]["msg"] and held[0]["msg"] in done.warnings[0]
     row = repair.rows("SELECT litellm_model_id FROM models WHERE id = %s", repair.prefix + "plain")[0]
     assert row["litellm_model_id"] == plain[0]
     assert not repair.run_sync("duplicates", **options).changed

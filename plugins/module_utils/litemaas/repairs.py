@@ -175,6 +175,13 @@ def _shows_all(entry: Mapping[str, Any], stored: Mapping[str, Iterable[str]]) ->
     return names is not None and set(names) <= shown
 
 
+#: Said of twins that stay.
+UNPROVEN_TWINS = (
+    "its deployments look the same, but have an api_key or the like that can't be compared: all kept. If they are"
+    " copies, name it in duplicate_models (with the playbook sync_duplicate_models)"
+)
+
+
 def twins_to_go(twins: Iterable[Twins], named: Sequence[str]) -> list[Twins]:
     """Those that a repair removes: proven, or of a model that the operator has named."""
     return [one for one in twins if one.proven or one.name in named]

@@ -225,6 +225,8 @@ class CatalogSync:
         self._check_mode = False
         self._entries: list[Any] = []
         self._twins: list[repairs.Twins] = []
+        #: Twins that a repair leaves, as nothing proves that they are.
+        self._unproven: list[repairs.Twins] = []
 
     def run(self, check_mode: bool = False) -> Outcome:
         """Compare, write, report. In check mode everything is done and rolled back.
@@ -336,6 +338,7 @@ class CatalogSync:
         if repairs.DUPLICATES not in self._options.repair:
             return
         going = repairs.twins_to_go(found, self._options.duplicate_models)
+        self._unproven = [twins for twins in found if twins not in going]
         count = sum(len(twins.ids) for twins in going)
         refusal = self._read_too_poor() or self._too_many(count, len(self._selection.ids), "identical_twins")
         if refusal and going:
@@ -697,6 +700,8 @@ class CatalogSync:
         else:
             poor = self._read_too_poor()
             repairs.Repairs(cursor, book, wanted, has_keys, poor, self._check_mode, self._acting, self._alive).run()
+        for twins in self._unproven:
+            book.entry(twins.name, "blocked", [], repairs.UNPROVEN_TWINS)
         if self._twins:
             repairs.remove_twins(book, self._twins, self._check_mode, self._acting)
 
