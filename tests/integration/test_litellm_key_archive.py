@@ -122,7 +122,7 @@ def test_more_than_its_share_is_refused(archive: Archive, run_module: Any) -> No
         archive.add(f"old{number}")
     refused = run_module(MODULE, {"older_than": OLD, "max_percent": 0})
     assert refused.failed and not refused.changed
-    assert "Nothing was removed: 6 of " in refused["msg"] and "allow_mass_cleanup: true" in refused["msg"]
+    assert "Nothing was removed: 6 of " in refused["msg"] and "archive_allow_mass_cleanup=true" in refused["msg"]
     assert len(archive.names()) == 6
     assert run_module(MODULE, {"older_than": OLD, "max_percent": 0, "allow_mass_cleanup": True}).changed
     assert archive.names() == []

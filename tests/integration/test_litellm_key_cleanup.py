@@ -335,7 +335,7 @@ def test_more_than_its_share_is_refused_whole(stores: Stores) -> None:
         refused = stores.clean(policies=policies, **given)
         assert refused["failed"] and not refused["changed"]
         assert refused["msg"].startswith("Nothing was deleted: ")
-        assert "6 of " in refused["msg"] and "allow_mass_cleanup: true" in refused["msg"]
+        assert "6 of " in refused["msg"] and "cleanup_allow_mass_cleanup=true" in refused["msg"]
     assert len(stores.alive()) == 6
     assert set(stores.rows().values()) == {ACTIVE}
     # Five always may.

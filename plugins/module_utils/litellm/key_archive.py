@@ -101,7 +101,10 @@ def prune(connection: Connection, options: Options, check_mode: bool) -> dict[st
     done = "to remove" if check_mode or refused else "removed"
     line = f"{going} of {total} rows of the archive of deleted keys {done}; {kept}"
     if refused:
-        line = f"Nothing was removed: {refused}. If that is right, set allow_mass_cleanup: true. It would be: {line}"
+        line = (
+            f"Nothing was removed: {refused}. If that is right, set allow_mass_cleanup: true (with the playbook"
+            f" archive_allow_mass_cleanup=true). It would be: {line}"
+        )
     return {
         "changed": bool(going) and not refused,
         "failed": bool(refused),

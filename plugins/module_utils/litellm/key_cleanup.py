@@ -84,7 +84,7 @@ PIECE = 10
 REPORT_LIMIT = 100
 
 _TABLE_COLUMNS = (*rules.KEY_TABLE_COLUMNS, "created_at", "user_id", "team_id", "metadata")
-# Keys for the sessions of LiteLLM's own dashboard are its own business: its API doesn't list them either.
+# As rules.NO_SESSION has it: the dashboard's sessions are its own business.
 _SELECT = """
 SELECT token, key_alias, expires AT TIME ZONE 'UTC', coalesce(blocked, false), created_at AT TIME ZONE 'UTC', user_id,
   ARRAY(SELECT metadata ->> name FROM unnest(%(marks)s::text[]) WITH ORDINALITY AS one(name, place) ORDER BY place)
@@ -608,6 +608,7 @@ class Cleanup:
             if share:
                 self._refusals.append(
                     f"{what}: {share}. Look at the report; if that is right, set allow_mass_cleanup: true"
+                    " (with the playbook cleanup_allow_mass_cleanup=true)"
                 )
 
     # ---- acting ----
