@@ -17,7 +17,13 @@ description:
     The parameters of its models are encrypted with that one, and would be lost otherwise. Virtual keys are hashes that
     no master key touches. LiteLLM is rolled out, and has to list every stored model with the new key, to refuse the old
     one, to take a virtual key from before, and to answer for a model that answered before. Then the backend and what
-    else starts with the master key follow.
+    else starts with the master key follow. The backend's C(LITELLM_MASTER_KEY) and C(LITELLM_API_KEY) become the new
+    one wherever they were the old one.
+  - The backend keeps keys of models for its model dialog's test, encrypted with its C(LITELLM_MASTER_KEY), or without
+    one with its C(LITELLM_API_KEY). Where that was the old master key, they are encrypted with the new one, in one
+    transaction, when the backend has been rolled out. From its first new pod until then, the test may fail for a model
+    whose key isn't typed in; nothing else uses them. What neither master key opens is left, and named. Where the
+    backend has a key of its own, they stay as they are.
   - With O(what=database_password), the role's password is changed in the database and in Secret C(litemaas-db), and the
     database, LiteLLM and the backend are rolled out in this order. The server is sent a verifier, never the password.
     Where a database in the cluster refuses what the Secret has, the way in is its pod, whose own socket lets its
@@ -59,6 +65,9 @@ options:
     description:
       - Whether the proxy is looked at before and after. Without it, models that were lost would be noticed by their
         users. With O(what=master_key).
+      - With it, a LiteMaaS's database that can't be read or written ends the run before anything is changed, as its
+        encrypted test keys of models would be lost. Without it, the master key is rotated all the same, for one that
+        can't wait, and a note says so.
       - It makes a virtual key for an hour, takes it away at the end, and calls up to three models with one token.
     type: bool
     default: true
@@ -68,6 +77,8 @@ options:
     default: 10
 requirements:
   - psycopg2 2.8 or later (on the host that runs the module; C(psycopg2-binary) will do)
+  - cryptography (on the host that runs the module), with O(what=master_key), where LiteMaaS has encrypted test keys of
+    models
 notes:
   - O(litellm_master_key) is not used, as the Secret has it.
   - Somebody has to tell AgnosticV's include of secrets, and whoever else calls LiteLLM with the master key.
@@ -120,6 +131,16 @@ notes:
   returned: success
   type: list
   elements: str
+model_keys:
+  description: How many of LiteMaaS's test keys of models were encrypted with the new master key, or would be.
+  returned: success
+  type: int
+  sample: 3
+unreadable_model_keys:
+  description: Models whose test key neither master key opens. Enter those again in LiteMaaS's model dialog.
+  returned: success
+  type: list
+  elements: str
 """
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import operate, rotation
@@ -160,6 +181,8 @@ def work(module, params):
         "resumed": done.resumed,
         "verified": done.verified,
         "notes": done.notes,
+        "model_keys": done.model_keys,
+        "unreadable_model_keys": done.unreadable,
     }
 
 

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import secrets
+import subprocess
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -28,6 +29,21 @@ from ansible_collections.rhpds.litemaas.tests.integration.kube import Namespace,
 
 PARTS = ("litellm", "litellm-backend")
 URLS = (stored.URL, stored.LITELLM_URL)
+#: What LiteMaaS's backend does with a stored key, on the command line: the secret, then what is stored or to be.
+NODE = """
+const crypto = require('crypto'), [verb, secret, text] = process.argv.slice(1)
+const key = crypto.createHash('sha256').update(secret).digest()
+if (verb === 'encrypt') {
+  const iv = crypto.randomBytes(12), cipher = crypto.createCipheriv('aes-256-gcm', key, iv)
+  const body = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()])
+  process.stdout.write(Buffer.concat([iv, body, cipher.getAuthTag()]).toString('base64'))
+} else {
+  const data = Buffer.from(text, 'base64')
+  const decipher = crypto.createDecipheriv('aes-256-gcm', key, data.subarray(0, 12))
+  decipher.setAuthTag(data.subarray(-16))
+  process.stdout.write(decipher.update(data.subarray(12, -16)) + decipher.final('utf8'))
+}
+"""
 
 
 def superuser(stack: harness.Stack) -> str:
@@ -79,19 +95,61 @@ def lets_in(dsn: str, password: str) -> bool:
     return True
 
 
+Node = Callable[[str, str, str], str]
+
+
+@pytest.fixture(scope="session")
+def node(stack: harness.Stack) -> Node:
+    """``node(verb, secret, text)``: encrypt or decrypt as the backend does it; "" where that secret doesn't open it."""
+    binary = proxies.installed(stack.variables["LITELLM_VERSION"]).node.binary
+
+    def run(*args: str) -> str:
+        return subprocess.run([binary, "-e", NODE, "--", *args], capture_output=True, text=True, check=False).stdout
+
+    return run
+
+
+def stored_keys(dsn: str) -> dict[str, str]:
+    """LiteMaaS's test keys of models as they are stored."""
+    connection = harness.connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id, encrypted_api_key FROM models WHERE encrypted_api_key IS NOT NULL")
+            return dict(cursor.fetchall())
+    finally:
+        connection.close()
+
+
+def execute(dsn: str, statement: str, *values: Any) -> None:
+    connection = harness.connect(dsn)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+    connection.close()
+
+
+def other_columns(dsn: str) -> list[Any]:
+    """The catalogue without those keys, and without when a row was changed."""
+    connection = harness.connect(dsn)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_jsonb(m) - 'encrypted_api_key' - 'updated_at' FROM models m ORDER BY id")
+        found = cursor.fetchall()
+    connection.close()
+    return found
+
+
 class Killed(Exception):
     """The end of a run, at a moment of the test's choice."""
 
 
 @contextmanager
 def killed_at(run: rotation.Rotation, write: int) -> Iterator[None]:
-    """The run ends before its n-th write, counted over Secrets, workloads and roles."""
+    """The run ends before its n-th write, counted over Secrets, workloads, roles and rows."""
     done = 0
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal done
-            if not kwargs.get("dry_run"):
+            if not kwargs.get("dry_run") and not kwargs.get("rehearse"):
                 done += 1
                 if done == write:
                     raise Killed
@@ -103,6 +161,8 @@ def killed_at(run: rotation.Rotation, write: int) -> Iterator[None]:
     run.operator.write = counting(run.operator.write)  # type: ignore[method-assign]
     if isinstance(run, rotation.DatabasePassword):
         run._alter = counting(run._alter)  # type: ignore[method-assign]
+    if isinstance(run, rotation.MasterKey):
+        run._encrypt_anew = counting(run._encrypt_anew)  # type: ignore[method-assign]
     try:
         yield
     except Killed:
@@ -245,8 +305,8 @@ def test_a_database_elsewhere_that_refuses_says_the_way_on(lab: operatelab.Lab, 
 class Proxy:
     """A LiteLLM whose environment is what its pods would get out of the Secret, restarted when they are rolled out."""
 
-    def __init__(self, lab: operatelab.Lab, replica: proxies.Replica, gate: proxies.Gate) -> None:
-        self.lab, self.replica, self.gate = lab, replica, gate
+    def __init__(self, lab: operatelab.Lab, replica: proxies.Replica, gate: proxies.Gate, dsn: str) -> None:
+        self.lab, self.replica, self.gate, self.dsn = lab, replica, gate, dsn
         self.url = f"http://127.0.0.1:{gate.port}"
         self.starts = 0
 
@@ -300,7 +360,9 @@ def proxy(stack: harness.Stack, place: Namespace, tmp_path: Path) -> Iterator[Pr
     lab.config()
     with proxies.database(stack.litellm_dsn) as dsn:
         proxies.migrate(litellm, dsn, tmp_path, views=False)
-        lab.secrets(stack.litemaas_dsn, dsn, LITELLM_MASTER_KEY="sk-old-master-key-of-a-test")
+        # One database for both, with LiteMaaS's own tables.
+        execute(dsn, (harness.CHECKOUT / "tests/stack/litemaas_schema.sql").read_text(encoding="utf-8"))
+        lab.secrets(dsn, dsn, LITELLM_MASTER_KEY="sk-old-master-key-of-a-test")
         lab.postgres(dsn)
         older = lab.definition("litellm")
         (container,) = older["spec"]["template"]["spec"]["containers"]
@@ -312,17 +374,22 @@ def proxy(stack: harness.Stack, place: Namespace, tmp_path: Path) -> Iterator[Pr
         replica = proxies.Replica(1, litellm, tmp_path, env, tmp_path / "litellm.log")
         replica.config = proxies.render({})
         with proxies.Gate("127.0.0.1", 1) as gate:
-            found = Proxy(lab, replica, gate)
+            found = Proxy(lab, replica, gate, dsn)
             found.start()
             yield found
             replica.stop()
 
 
 def test_models_survive_another_master_key(
-    proxy: Proxy, stack: harness.Stack, run_module: Callable[..., harness.ModuleResult]
+    proxy: Proxy, stack: harness.Stack, run_module: Callable[..., harness.ModuleResult], node: Node
 ) -> None:
     """No salt key before; the first run ends half-way; the second one goes on with the same new key."""
     lab, old = proxy.lab, "sk-old-master-key-of-a-test"
+    theirs = node("encrypt", "of something else", "sk-upstream")
+    rows = {"ours": node("encrypt", old, "sk-upstream-ä"), "foreign": theirs, "none": ""}
+    for row in rows.items():
+        execute(proxy.dsn, "INSERT INTO models (id, encrypted_api_key, name, provider) VALUES (%s, %s, 'n', 'p')", *row)
+    others = other_columns(proxy.dsn)
     admin = harness.LiteLLM(proxy.url, old, stack.litellm_dsn)
     params = {"model": "openai/needs-key", "api_base": f"{stack.upstream_url}/v1", "api_key": "sk-upstream-test"}
     admin.post("/model/new", model_name="chat", litellm_params=params, model_info={})
@@ -339,7 +406,9 @@ def test_models_survive_another_master_key(
     }
     planned = run_module("litemaas_rotate", args, check=True)
     assert planned.changed and planned["restarted"] == ["litellm", "litellm-backend"], planned
-    assert lab.place.values("litellm-secret") == {"LITELLM_MASTER_KEY": old}
+    assert "1 test key of models would be encrypted anew" in planned["msg"] and planned["model_keys"] == 1
+    assert planned["unreadable_model_keys"] == ["foreign"], planned
+    assert lab.place.values("litellm-secret") == {"LITELLM_MASTER_KEY": old} and stored_keys(proxy.dsn) == rows
     # Killed after the salt key was wired and the new key written, before anything was rolled out with it.
     run = rotation.MasterKey(operator, place, lambda one: LiteLLMClient(proxy.url, one, retries=0))
     with killed_at(run, 4):
@@ -358,6 +427,9 @@ def test_models_survive_another_master_key(
             "every stored model is listed",
             "the old key is refused",
         ]
+        assert "1 test key of models encrypted anew" in done["msg"] and "test keys of foreign are" in done["msg"]
+        assert done["model_keys"] == 1 and done["unreadable_model_keys"] == ["foreign"]
+        assert node("decrypt", new, stored_keys(proxy.dsn)["ours"]) == "sk-upstream-ä"
         # The proof, apart from the code under test.
         after = harness.LiteLLM(proxy.url, new, stack.litellm_dsn)
         assert after.chat("chat", key)[0] == 200 and after.chat("chat", new)[0] == 200
@@ -366,12 +438,17 @@ def test_models_survive_another_master_key(
         again = run_module("litemaas_rotate", {**args, "new_value": "sk-third-master-key-of-a-test"})
         assert not again.failed and not again["resumed"], again
         assert "a virtual key from before works" in again["verified"] and "chat answers" in again["verified"], again
+        assert again["model_keys"] == 1 and again["unreadable_model_keys"] == ["foreign"]
         third = harness.LiteLLM(proxy.url, "sk-third-master-key-of-a-test", stack.litellm_dsn)
         assert third.chat("chat", key)[0] == 200
         aliases = [one.get("key_alias") for one in third.get("/key/list", return_full_object="true", size=100)["keys"]]
         assert not [one for one in aliases if one and one.startswith(rotation.PROBE)]
     same = run_module("litemaas_rotate", {**args, "new_value": "sk-third-master-key-of-a-test"})
-    assert not same.failed and not same.changed
+    assert not same.failed and not same.changed and same["model_keys"] == 0
+    left = stored_keys(proxy.dsn)
+    assert node("decrypt", "sk-third-master-key-of-a-test", left["ours"]) == "sk-upstream-ä"
+    assert left == {**rows, "ours": left["ours"]}
+    assert other_columns(proxy.dsn) == others
 
 
 def test_a_proxy_that_does_not_take_the_key_changes_nothing(lab: operatelab.Lab, litellm: harness.LiteLLM) -> None:
@@ -395,17 +472,76 @@ def test_a_master_key_from_elsewhere_is_refused(lab: operatelab.Lab) -> None:
     assert lab.place.values("litellm-secret") == before
 
 
-def test_the_backends_own_copy_of_the_key_is_brought_along(lab: operatelab.Lab, stack: harness.Stack) -> None:
-    lab.place.secret("other-secret", KEY="sk-old-master-key-of-a-test")
-    entry = {"name": "LITELLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "other-secret", "key": "KEY"}}}
-    body = {"spec": {"template": {"spec": {"containers": [{"name": "backend", "env": [entry]}]}}}}
+def test_the_backends_own_copies_of_the_key_are_brought_along_wherever_a_run_is_killed(
+    lab: operatelab.Lab, database: str, node: Node
+) -> None:
+    """Both of its variables, and what it has encrypted with the key: somebody can read that at any moment."""
+    key = "sk-old-master-key-of-a-test"
+    lab.place.secret("other-secret", KEY=key)
+    env = [
+        {"name": "LITELLM_MASTER_KEY", "value": key},
+        {"name": "LITELLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "other-secret", "key": "KEY"}}},
+    ]
+    body = {"spec": {"template": {"spec": {"containers": [{"name": "backend", "env": env}]}}}}
     lab.place.patch("Deployment", "litellm-backend", body, content=operate.PATCH)
-    operator, place = runner_of(lab)
-    run = rotation.MasterKey(operator, place, lambda key: LiteLLMClient("http://127.0.0.1:1", key), verify=False)
-    done = run.run("sk-new-master-key-of-a-test")
-    assert done.restarted == ["litellm", "litellm-backend"]
+    execute(database, "CREATE TABLE models (id varchar(255) PRIMARY KEY, encrypted_api_key text)")
+    execute(database, "INSERT INTO models VALUES ('chat', %s)", node("encrypt", key, "sk-upstream"))
+
+    def started() -> rotation.MasterKey:
+        operator, place = runner_of(lab)
+        return rotation.MasterKey(
+            operator, place, lambda one: LiteLLMClient("http://127.0.0.1:1", one), verify=False, sleep=lambda _s: None
+        )
+
+    def reads() -> list[bool]:
+        values = lab.place.values("litellm-secret") or {}
+        return [
+            node("decrypt", values.get(one, ""), stored_keys(database)["chat"]) == "sk-upstream"
+            for one in ("LITELLM_MASTER_KEY", rotation.PREVIOUS)
+        ]
+
+    # Secret and LiteLLM, as in the test before; the other Secret, backend, rows, Secret.
+    for write in range(3, 7):
+        run = started()
+        with killed_at(run, write):
+            run.run()
+        assert any(reads()), f"killed at {write}, nobody can read the key"
+        before = lab.live("litellm-backend")["metadata"]["generation"]
+        done = started().run()
+        assert done.changed and done.resumed and done.restarted == ["litellm", "litellm-backend"], write
+        assert done.model_keys == (write < 6) and not done.unreadable and reads() == [True, False], write
+        assert lab.live("litellm-backend")["metadata"]["generation"] > before, write
+        new = (lab.place.values("litellm-secret") or {})["LITELLM_MASTER_KEY"]
+        assert lab.place.values("litellm-secret") == {"LITELLM_MASTER_KEY": new, "LITELLM_SALT_KEY": "sk-salt-key-1"}
+        assert lab.place.values("other-secret") == {"KEY": new}
+        (container,) = lab.live("litellm-backend")["spec"]["template"]["spec"]["containers"]
+        assert operatelab.reference("LITELLM_MASTER_KEY", "litellm-secret", "LITELLM_MASTER_KEY") in container["env"]
+        assert env[1] in container["env"]
+    # Rows of an older database, which somebody has restored: with the master key of then as the previous one.
+    execute(database, "UPDATE models SET encrypted_api_key = %s", node("encrypt", key, "sk-upstream"))
+    lab.place.patch("Secret", "litellm-secret", {"stringData": {rotation.PREVIOUS: key}})
+    done = started().run()
+    assert done.resumed and done.model_keys == 1 and reads() == [True, False]
+    assert lab.place.values("litellm-secret") == {"LITELLM_MASTER_KEY": new, "LITELLM_SALT_KEY": "sk-salt-key-1"}
+    # Who must not write the rows hears it before anything is changed, or gives them up.
+    execute(database, "REVOKE UPDATE ON models FROM CURRENT_USER")
+    strict = started()
+    strict.verify = True
+    with pytest.raises(ClusterError, match=r"still has the old master key.* with verify=false"):
+        strict.run()
+    given = "sk-other-master-key-of-a-test"
+    given_up = started().run(given)
+    assert given_up.model_keys == 0 and "test keys of models, if it has any, are not" in given_up.notes[0]
+    execute(database, "GRANT UPDATE ON models TO CURRENT_USER")
+    execute(database, "UPDATE models SET encrypted_api_key = %s", node("encrypt", given, "sk-upstream"))
+    # What a backend with a key of its own has encrypted is left alone, though the master key would open it.
+    own = {**env[0], "value": "sk-key-of-its-own", "valueFrom": None}
+    body["spec"]["template"]["spec"]["containers"][0]["env"] = [own]
+    lab.place.patch("Deployment", "litellm-backend", body, content=operate.PATCH)
+    there = stored_keys(database)
+    done = started().run("sk-new-master-key-of-a-test")
+    assert done.changed and not done.model_keys and stored_keys(database) == there
     assert lab.place.values("other-secret") == {"KEY": "sk-new-master-key-of-a-test"}
-    assert (lab.place.values("litellm-secret") or {})["LITELLM_SALT_KEY"] == "sk-salt-key-1"
 
 
 def test_a_rollout_that_fails_says_what_the_secret_has(lab: operatelab.Lab) -> None:

@@ -35,7 +35,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client impo
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import LiteLLMError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.key_check import Checker, Participant
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database, dump
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database, dump, model_keys
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
 
 #: Beside the new value, while it isn't everywhere yet.
@@ -84,6 +84,8 @@ class Result:
 
     Attributes:
         secret: keys of Secrets that were written, by Secret.
+        model_keys: how many of LiteMaaS's test keys of models were encrypted anew.
+        unreadable: models whose test key neither the old nor the new secret opens.
         restarted: workloads that were rolled out.
         resumed: whether an interrupted run was gone on with.
         verified: what was seen to work, in words.
@@ -92,6 +94,8 @@ class Result:
 
     changed: bool = False
     secret: dict[str, list[str]] = field(default_factory=dict)
+    model_keys: int = 0
+    unreadable: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     resumed: bool = False
     verified: list[str] = field(default_factory=list)
@@ -108,13 +112,20 @@ class Vault:
         self._versions: dict[str, str] = {}
 
     def read(self, name: str) -> dict[str, str]:
-        """Raises ClusterError, where there is none."""
+        """For writing it later. Raises ClusterError, where there is none."""
         found = self.client.find(secrets.path(self.namespace, name), RIGHTS)
         if found is None:
             raise ClusterError(
                 f"Read Secret {name} in {self.namespace}", "there is none", "Check that namespace is LiteMaaS's"
             )
         self._versions[name] = found["metadata"]["resourceVersion"]
+        return self._opened(found)
+
+    def look(self, name: str) -> dict[str, str]:
+        """The same for nothing but to know it; {} where there is none. Raises ClusterError."""
+        return self._opened(self.client.find(secrets.path(self.namespace, name), RIGHTS))
+
+    def _opened(self, found: Mapping[str, Any] | None) -> dict[str, str]:
         values = secrets.decoded(found)
         self.hide(value for key, value in values.items() if key not in secrets.PUBLIC)
         return values
@@ -161,17 +172,38 @@ class Vault:
 # What is worked out from objects; pure.
 
 
+@dataclass(frozen=True)
+class Variable:
+    """A variable that the backend has.
+
+    Attributes:
+        secret, key: where it comes from; "" where the Deployment itself has it.
+        value: as it was before the rotation.
+    """
+
+    name: str
+    secret: str
+    key: str
+    value: str = field(repr=False)
+
+
 def source(container: Mapping[str, Any], name: str) -> tuple[str, str, str]:
     """Where a container's variable comes from: Secret, key, plain value; empty where it doesn't."""
+    return next(iter(sources(container, name)), ("", "", ""))
+
+
+def sources(container: Mapping[str, Any], name: str) -> list[tuple[str, str, str]]:
+    """The same of every Secret that may have it, in the container's order. The last one that does have it wins."""
     for entry in container.get("env") or ():
         if entry["name"] == name:
             reference = (entry.get("valueFrom") or {}).get("secretKeyRef") or {}
-            return str(reference.get("name", "")), str(reference.get("key", "")), str(entry.get("value") or "")
+            return [(str(reference.get("name", "")), str(reference.get("key", "")), str(entry.get("value") or ""))]
+    found = []
     for one in container.get("envFrom") or ():
         secret = (one.get("secretRef") or {}).get("name")
         if secret and name.startswith(one.get("prefix", "")):
-            return str(secret), name.removeprefix(one.get("prefix", "")), ""
-    return "", "", ""
+            found.append((str(secret), name.removeprefix(one.get("prefix", "")), ""))
+    return found
 
 
 def users(workloads: Iterable[Mapping[str, Any]], secret: str, keys: Iterable[str]) -> list[Mapping[str, Any]]:
@@ -305,16 +337,15 @@ class MasterKey(Rotation):
         container = operate.main_container(there["litellm"], "litellm")
         self._require(container, secrets.MASTER)
         salt, wiring = self._salt(container, values, old)
-        others = self._others(there, old)
+        known = self._variables(there, old, new)
+        # Before anything is changed: whether it could be done, and what of it there is.
+        needed = self.verify and "backend" in there
+        encrypts = self._encrypts(there, known, old) and self._encrypt_anew(old, new, rehearse=True, needed=needed)
         if not self.result.resumed and self.verify:
             self._look_before(old, check)
         if check:
             self.vault.write(secrets.LITELLM, {secrets.MASTER: new}, dry_run=True)
-            self.result.restarted = [
-                discover.SERVICE,
-                *(_name(one) for one in [*self._after_litellm(there, old), *others.values()]),
-            ]
-            self.result.restarted = list(dict.fromkeys(self.result.restarted))
+            self.result.restarted = [discover.SERVICE, *map(_name, self._after_litellm(there, known, old))]
             self._remind()
             return self._finish()
         before = self._values()
@@ -331,7 +362,9 @@ class MasterKey(Rotation):
             self._roll_out([self._restart(live, before)])
             if self.verify:
                 self._look_after(old, new)
-            self._bring_along(there, others, old, new, before)
+            self._bring_along(there, known, old, new, before)
+            if encrypts:
+                self._encrypt_anew(old, new)
             self.vault.write(secrets.LITELLM, {PREVIOUS: None})
         finally:
             self._forget_probe(new, old)
@@ -385,6 +418,15 @@ class MasterKey(Rotation):
         secret, key, plain = source(container, secrets.SALT)
         if plain or (secret and (secret, key) != (secrets.LITELLM, secrets.SALT)):
             return "", None  # its own, from elsewhere: it stays
+        if self.result.resumed and not values.get(secrets.SALT):
+            # What we write, we write after that: somebody else's previous key isn't what models are encrypted with.
+            raise ClusterError(
+                f"Rotate the master key in {self.namespace}",
+                f"Secret {secrets.LITELLM} has {PREVIOUS}, as of an interrupted rotation, and no {secrets.SALT}, which"
+                " a rotation writes first",
+                f"Set {secrets.SALT} there to what LiteLLM's models are encrypted with, or take {PREVIOUS} out. Nothing"
+                " was changed",
+            )
         wired = bool(secret)
         # Not wired, what stands in the Secret is none that anything was encrypted with.
         salt = "" if wired and values.get(secrets.SALT) else old
@@ -407,76 +449,101 @@ class MasterKey(Rotation):
             {**live, **pod}, container["name"], [entry]
         )
 
-    def _others(self, there: Mapping[str, Mapping[str, Any]], old: str) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """Other Secrets that hold the master key for the backend: Secret and key → backend."""
-        if "backend" not in there:
-            return {}
-        secret, key, plain = source(operate.main_container(there["backend"], "backend"), "LITELLM_API_KEY")
-        if (secret, key) == (secrets.LITELLM, secrets.MASTER) or plain == old:
-            return {}
-        value = self.vault.read(secret).get(key) if secret else plain
-        if value == old:
-            return {(secret, key): there["backend"]}
-        self.result.notes.append("the backend's LITELLM_API_KEY is not the master key: it was left as it is")
-        return {}
+    def _variables(self, there: Mapping[str, Mapping[str, Any]], old: str, new: str) -> list[Variable]:
+        """What the backend may know the master key by, and has: first what it encrypts with. Raises ClusterError."""
+        found = []
+        container = operate.main_container(there["backend"], "backend") if "backend" in there else {}
+        for name in model_keys.SECRETS:
+            for secret, key, plain in reversed(sources(container, name)):
+                value = plain or (self.vault.look(secret).get(key, "") if secret else "")
+                # An interrupted rotation may have written it.
+                if (secret, key) == (secrets.LITELLM, secrets.MASTER) or (self.result.resumed and value == new):
+                    value = old
+                if value:
+                    found.append(Variable(name, secret, key, value))
+                    break
+        self.result.notes += [
+            f"the backend's {one.name} is not the master key: it was left as it is" for one in found if one.value != old
+        ]
+        return found
 
-    def _after_litellm(self, there: Mapping[str, Mapping[str, Any]], old: str) -> list[Mapping[str, Any]]:
+    def _after_litellm(
+        self, there: Mapping[str, Mapping[str, Any]], known: Sequence[Variable], old: str
+    ) -> list[Mapping[str, Any]]:
         """What starts with the master key, but for LiteLLM itself."""
         found = users(self._workloads(), secrets.LITELLM, [secrets.MASTER])
-        if (
-            "backend" in there
-            and source(operate.main_container(there["backend"], "backend"), "LITELLM_API_KEY")[2] == old
-        ):
+        if any(one.value == old for one in known):
             found.append(there["backend"])
-        return [one for one in found if _name(one) != discover.SERVICE]
+        return list({_name(one): one for one in found if _name(one) != discover.SERVICE}.values())
 
     def _bring_along(
         self,
         there: Mapping[str, Mapping[str, Any]],
-        others: Mapping[tuple[str, str], Mapping[str, Any]],
+        known: Sequence[Variable],
         old: str,
         new: str,
         before: secrets.Values,
     ) -> None:
-        for secret, key in others:
-            self.vault.read(secret)
-            self.vault.write(secret, {key: new})
-        found = {_name(one): one for one in [*self._after_litellm(there, old), *others.values()]}
+        for one in known:
+            if one.value == old and one.secret and (one.secret, one.key) != (secrets.LITELLM, secrets.MASTER):
+                self.vault.read(one.secret)
+                self.vault.write(one.secret, {one.key: new})
         changes = []
-        for one in found.values():
-            entry: operate.Change | None = None
-            container = operate.main_container(one, "backend")
-            if source(container, "LITELLM_API_KEY")[2] == old:
-                reference = {"secretKeyRef": {"name": secrets.LITELLM, "key": secrets.MASTER}}
-                wanted = {"name": "LITELLM_API_KEY", "value": None, "valueFrom": reference}
-                entry = operate.set_variables(one, container["name"], [wanted])
-            changes.append(self._restart(one, before, entry))
+        for live in self._after_litellm(there, known, old):
+            container = operate.main_container(live, "backend")
+            reference = {"secretKeyRef": {"name": secrets.LITELLM, "key": secrets.MASTER}}
+            wanted = [
+                {"name": name, "value": None, "valueFrom": reference}
+                for name in model_keys.SECRETS
+                if source(container, name)[2] == old
+            ]
+            changes.append(self._restart(live, before, operate.set_variables(live, container["name"], wanted)))
         self._roll_out(changes)
 
-    def _remind(self) -> None:
-        self.result.notes += self._test_keys()
-        self.result.notes.append(AGNOSTICV)
+    def _encrypts(self, there: Mapping[str, Mapping[str, Any]], known: Sequence[Variable], old: str) -> bool:
+        """Whether the backend encrypts its test keys of models with the master key, or would, once it is deployed."""
+        return known[0].value == old if known else "backend" not in there
 
-    def _test_keys(self) -> list[str]:
-        """The backend's own keys of models, which nothing tells how to encrypt anew."""
-        attempt = "Look for models with a key of their own"
+    def _encrypt_anew(self, old: str, new: str, rehearse: bool = False, needed: bool = True) -> bool:
+        """LiteMaaS's test keys of models, with the new master key; whether it could be done. Raises ClusterError.
+
+        Once the backend is rolled out, as only then nobody stores another one with the old master key. Until it is done
+        the old one stays in the Secret, so that a run which ended before goes on with it.
+
+        Without the database there is no rotation, as afterwards nobody could read these keys any more: the one moment
+        to say so is before. But a master key that was seen can't wait: without verify it is done all the same. So it is
+        without a backend, which may have no database either.
+
+        Args:
+            rehearse: rolls it back.
+            needed: False for a note in place of the error where the database can't be used.
+        """
         try:
-            with (
-                self.place.connect("litemaas", self.connect_timeout) as connection,
-                connection.transaction(attempt, read_only=True) as cursor,
-            ):
-                if "encrypted_api_key" not in connection.columns(cursor, ["models"])["models"]:
-                    return []
-                cursor.execute("SELECT id FROM models WHERE coalesce(encrypted_api_key, '') <> '' ORDER BY id")
-                names = [row[0] for row in cursor]
+            with self.place.connect("litemaas", self.connect_timeout) as connection:
+                done = model_keys.encrypt_anew(connection, old, new, keep=not rehearse)
         except (ClusterError, DatabaseError) as failure:
-            return [f"whether LiteMaaS has keys of models of its own could not be read ({failure})"]
-        if not names:
-            return []
-        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        return [
-            f"LiteMaaS keeps encrypted keys of {shown}: test them in its model dialog, and enter those again that fail"
-        ]
+            advice = failure.advice
+            if rehearse and not isinstance(failure, model_keys.LibraryMissing):
+                if not needed:
+                    self.result.notes.append(
+                        "LiteMaaS's test keys of models, if it has any, are not encrypted anew (enter them again in its"
+                        f" model dialog): {str(failure).rstrip('.')}"
+                    )
+                    return False
+                advice = f"{advice}. A rotation that can't wait is done without these keys with verify=false"
+            raise self._interrupted(failure.attempt, failure.words, advice.removeprefix(". ")) from None
+        self.result.model_keys, self.result.unreadable = len(done.changed), done.unreadable
+        return True
+
+    def _remind(self) -> None:
+        names = self.result.unreadable
+        if names:
+            shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+            self.result.notes.append(
+                f"LiteMaaS's test keys of {shown} are encrypted with neither master key, and were left as they are:"
+                " enter them again in its model dialog"
+            )
+        self.result.notes.append(AGNOSTICV)
 
     # ---- the proof ----
 
@@ -820,11 +887,15 @@ def described(what: str, done: Result, check: bool) -> str:
     if not done.changed:
         return f"{name}: it is the one that is given already"
     rolled = ", ".join(done.restarted) or "nothing"
+    keys = f"{done.model_keys} test key{'' if done.model_keys == 1 else 's'} of models" if done.model_keys else ""
     if check:
-        return "; ".join([f"{name} would be rotated, {rolled} rolled out", *done.notes])
-    resumed = " (an interrupted run was ended)" if done.resumed else ""
-    seen = ", ".join(done.verified)
-    return "; ".join(one for one in [f"{name} rotated{resumed}: {rolled} rolled out", seen, *done.notes] if one)
+        keys = keys and f"{keys} would be encrypted anew"
+        said = [f"{name} would be rotated, {rolled} rolled out", keys, *done.notes]
+    else:
+        keys = keys and f"{keys} encrypted anew"
+        resumed = " (an interrupted run was ended)" if done.resumed else ""
+        said = [f"{name} rotated{resumed}: {rolled} rolled out", ", ".join(done.verified), keys, *done.notes]
+    return "; ".join(one for one in said if one)
 
 
 def rewritten(values: Mapping[str, str], new: str) -> dict[str, str | None]:
