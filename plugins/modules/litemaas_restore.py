@@ -127,6 +127,9 @@ requirements:
 notes:
   - The account in the cluster needs get on Secrets, Services and pods, list on pods, create and get on C(pods/exec) and
     C(pods/portforward), and get and patch on Deployments; for a migration get, list, create and delete on Jobs too.
+  - LiteMaaS encrypts the keys that it keeps for testing models with the master key, and a backup has them as they were.
+    With O(namespace), a warning names those that its master key doesn't open. With that of the backup's time as
+    C(LITELLM_MASTER_KEY_PREVIOUS) in Secret C(litellm-secret), M(rhpds.litemaas.litemaas_rotate) encrypts them anew.
   - Statistics are not part of a backup. PostgreSQL's autovacuum makes them anew.
   - A database has to fit on the server twice for a while.
 seealso:
@@ -205,11 +208,12 @@ restarted:
 """
 
 import os
+from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, operate, upgrade
-from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, leave
+from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import SPEC, Cluster, ClusterError, leave
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import restore
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.dump import DumpError
@@ -247,12 +251,15 @@ def main():
 def work(module, params):
     cluster, namespace = Cluster.from_params(params), params["namespace"]
     dsns = [params[name] or os.environ.get(name.upper()) for name in DSNS] if not namespace else []
-    salt_key = params["litellm_salt_key"]
+    salt_key, master_key = params["litellm_salt_key"], ""
     if not namespace:
         salt_key = salt_key or os.environ.get("LITELLM_SALT_KEY")
-    elif not salt_key and params["state"] != "dropped":
-        salt_key = discover.Namespace(cluster, namespace).salt_key()
-    module.no_log_values.update({one for one in (*dsns, salt_key) if one})
+    elif params["state"] != "dropped":
+        place = discover.Namespace(cluster, namespace)
+        salt_key = salt_key or place.salt_key()
+        with suppress(ClusterError):  # a salt key that is given is enough to restore
+            master_key = place.master_key()
+    module.no_log_values.update({one for one in (*dsns, salt_key, master_key) if one})
     try:
         timeout = params["connect_timeout"]
         if namespace:
@@ -265,14 +272,14 @@ def work(module, params):
         job.read(params["manifest"], params["databases"], scratch=params["state"] == "tested")
         job.compare_salt_keys(salt_key, params["allow_other_salt_key"])
         if params["state"] == "tested":
-            return job.test()
+            return job.test(master_key)
         operator = operate.Operator(cluster.rest(), namespace, timeout=params["timeout"]) if namespace else None
         job.compare_images(running(operator), params["allow_newer_backup"])
         migrations = None
         if operator and params["migration_program"]:
             migrations = upgrade.Upgrade(operator, params["migration_program"], None)
         restarted = operator.client if operator and params["restart"] else None
-        return job.restore(params["old_databases"] == "keep", restarted, params["timeout"], migrations)
+        return job.restore(params["old_databases"] == "keep", restarted, params["timeout"], migrations, master_key)
     except (restore.RestoreError, DumpError, DatabaseError) as failure:
         return {"failed": True, "changed": getattr(failure, "changed", False), "msg": str(failure)}
 

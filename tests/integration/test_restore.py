@@ -21,7 +21,13 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import operate, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import backups, dump, restore, sealed
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import (
+    backups,
+    dump,
+    model_keys,
+    restore,
+    sealed,
+)
 from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness, proxies
 from ansible_collections.rhpds.litemaas.tests.integration.test_database_dump import in_pod, parts
 
@@ -283,6 +289,11 @@ def test_through_the_pod(
             assert secret not in done.output
         return done
 
+    # Test keys of models, of the master key and of the one before it.
+    for name, master_key in (("same", "sk-master-of-test"), ("older", "sk-master-before")):
+        stored = model_keys.encrypt(b"sk-upstream", master_key)
+        execute(catalogue, f"INSERT INTO models VALUES ('{name}', '{name}', 'openai')")
+        execute(catalogue, f"UPDATE models SET encrypted_api_key = '{stored}' WHERE id = '{name}'")
     done = played("backup", vault_password_secret="vault")
     assert "keys beside it, encrypted" in done.stdout
     assert f"dumped to {folder}:" in done.stdout
@@ -296,13 +307,16 @@ def test_through_the_pod(
     assert "with keys" in listed
     assert str(folder) in listed
     execute(catalogue, "DELETE FROM notes")
-    assert "nothing was changed" in played("test_restore").stdout
+    done = played("test_restore")
+    assert "nothing was changed" in done.stdout
+    assert "test keys of older in the backup are not encrypted with the master key" in " ".join(done.output.split())
     assert others(catalogue) == []
     assert "would be restored" in played("restore", check=True, backup=f"b/{found.name}.json").stdout
     assert others(catalogue) == []
     done = played("restore", confirm=namespace.name)
     assert execute(catalogue, "SELECT count(*) FROM notes") == [(9,)]
     assert "restarted: litellm, litellm-backend" in done.stdout
+    assert "test keys of older in the backup" in " ".join(done.output.split())
     for name in ("litellm", "litellm-backend"):
         live = namespace.dynamic.resources.get(api_version="apps/v1", kind="Deployment").get(name, namespace.name)
         assert live.spec.template.metadata.annotations["kubectl.kubernetes.io/restartedAt"]

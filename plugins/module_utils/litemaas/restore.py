@@ -22,7 +22,7 @@ from typing import Any
 
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import discover, images, operate, upgrade
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import Cluster, ClusterError, Rest
-from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import backups, dump, sealed
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import backups, dump, model_keys, sealed
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import database as postgres
 
 #: On every database that this makes or puts aside, before what it is: nothing else is ever dropped.
@@ -464,24 +464,49 @@ class Job:
             " allow_newer_backup=true; nothing was done",
         )
 
-    def test(self) -> dict[str, Any]:
+    def look_at_test_keys(self, master_key: str) -> None:
+        """Warns of models whose test key in a restored LiteMaaS this master key doesn't open. Never fails.
+
+        Only where the databases are restored already, and still have their new names.
+        """
+        names: list[str] = []
+        for one in self.targets if master_key else ():
+            with suppress(*TROUBLE), one.server.connect(one.new) as connection:
+                names += model_keys.closed(connection, master_key)
+        if not names:
+            return
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        self.warn(
+            f"LiteMaaS's test keys of {shown} in the backup are not encrypted with the master key of Secret"
+            " litellm-secret. With that of the backup's time as LITELLM_MASTER_KEY_PREVIOUS in that Secret,"
+            " rhpds.litemaas.rotate_master_key encrypts them anew; or enter them again in its model dialog"
+        )
+
+    def test(self, master_key: str = "") -> dict[str, Any]:
         """Into scratch databases, which are dropped again."""
         if self.check:
             return self._result(f"{self._many()} would be restored into scratch databases, and dropped again", False)
         fill(self.targets)
+        self.look_at_test_keys(master_key)
         left = _dropped(self.targets)
         if not left.startswith("what was restored"):
             raise RestoreError("Drop the scratch databases", left, "Drop them by hand; everything else is as it was")
         return self._result(f"{self._many()} can be restored{self._counted()}; nothing was changed", False)
 
     def restore(
-        self, keep_old: bool, rest: Rest | None, timeout: float, migrations: upgrade.Upgrade | None = None
+        self,
+        keep_old: bool,
+        rest: Rest | None,
+        timeout: float,
+        migrations: upgrade.Upgrade | None = None,
+        master_key: str = "",
     ) -> dict[str, Any]:
         """Into new databases, which take the place of the old ones.
 
         Args:
             rest: restarts what has read the old ones.
             migrations: bring LiteLLM's tables to what runs, where they come back older.
+            master_key: the deployment's, "" where it isn't known.
         """
         if rest:  # what may not be restarted afterwards is known before
             restart(rest, self.namespace, timeout, check=True)
@@ -490,6 +515,7 @@ class Job:
             return self._result(f"{self._many()} would be restored{self._kept(keep_old)}{later}", True)
         self._guard("Restore", ", ".join(one.database for one in self.targets))
         fill(self.targets)
+        self.look_at_test_keys(master_key)
         migrate = False
         try:
             if migrations and (self.older or self.unknown):
