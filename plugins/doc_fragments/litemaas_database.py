@@ -29,12 +29,16 @@ options:
         they are not there either, keys are read through LiteLLM's API.
       - Falls back to the environment variable E(LITELLM_DSN), then to what O(namespace) has.
     type: str
+"""
+
+    TIMEOUTS = r"""
+options:
   connect_timeout:
     description: Seconds to wait for a connection to a database.
     type: int
     default: 10
   lock_timeout:
-    description: Seconds to wait for another run, or for the LiteMaaS backend's own sync, to finish.
+    description: Seconds to wait for another run, for the LiteMaaS backend's own sync, or for a row that somebody else holds.
     type: int
     default: 30
   statement_timeout:

@@ -19,6 +19,7 @@ description:
 author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
+  - rhpds.litemaas.litemaas_database.timeouts
   - rhpds.litemaas.namespace
   - rhpds.litemaas.attributes
 attributes:
@@ -61,20 +62,6 @@ options:
     description: Names that RV(report) holds at most; its count is always whole.
     type: int
     default: 100
-  connect_timeout:
-    description: Seconds to wait for a connection to the database.
-    type: int
-    default: 10
-  lock_timeout:
-    description: Seconds to wait for a row that another session holds.
-    type: int
-    default: 30
-  statement_timeout:
-    description: Seconds that one statement may take.
-    type: int
-    default: 300
-requirements:
-  - psycopg2 2.8 or later (on the host that runs the module; C(psycopg2-binary) will do)
 notes:
   - LiteLLM's pages of usage name keys that are gone by this archive. Spend itself is kept elsewhere and stays.
 seealso:

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - rhpds.litemaas.litellm
   - rhpds.litemaas.namespace
   - rhpds.litemaas.litemaas_database
+  - rhpds.litemaas.litemaas_database.timeouts
   - rhpds.litemaas.attributes
 options:
   policies:

@@ -21,6 +21,7 @@ description:
 author:
   - rhpds.litemaas contributors (@rhpds)
 extends_documentation_fragment:
+  - rhpds.litemaas.litemaas_database.timeouts
   - rhpds.litemaas.attributes
   - rhpds.litemaas.namespace
   - rhpds.litemaas.cluster
@@ -93,20 +94,6 @@ options:
     description: Whether the keys of O(tokens) are meant alone, and not all of the lab.
     type: bool
     default: false
-  connect_timeout:
-    description: Seconds to wait for a connection to the database.
-    type: int
-    default: 10
-  lock_timeout:
-    description: Seconds to wait for a row that another session holds.
-    type: int
-    default: 30
-  statement_timeout:
-    description: Seconds that one statement may take.
-    type: int
-    default: 300
-requirements:
-  - psycopg2 2.8 or later (on the host that runs the module; C(psycopg2-binary) will do)
 notes:
   - Nobody tells the proxy. Its replicas may honour the keys for a while, as they cache them, by default for a minute.
   - No key's value is read or written; the database has their sha256 only.

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - rhpds.litemaas.namespace
   - rhpds.litemaas.litemaas_database
+  - rhpds.litemaas.litemaas_database.timeouts
   - rhpds.litemaas.attributes
 attributes:
   action_group:
