@@ -38,7 +38,7 @@ options:
     type: int
     default: 10
   lock_timeout:
-    description: Seconds to wait for another run, for the LiteMaaS backend's own sync, or for a row that somebody else holds.
+    description: Seconds to wait for another run, the LiteMaaS backend's own sync, or a row that another session holds.
     type: int
     default: 30
   statement_timeout:

@@ -279,7 +279,8 @@ def work(module, params):
         if operator and params["migration_program"]:
             migrations = upgrade.Upgrade(operator, params["migration_program"], None)
         restarted = operator.client if operator and params["restart"] else None
-        return job.restore(params["old_databases"] == "keep", restarted, params["timeout"], migrations, master_key)
+        keep = params["old_databases"] == "keep"
+        return job.restore(keep, restarted, params["timeout"], migrations, master_key)
     except (restore.RestoreError, DumpError, DatabaseError) as failure:
         return {"failed": True, "changed": getattr(failure, "changed", False), "msg": str(failure)}
 
