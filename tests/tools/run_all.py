@@ -4,8 +4,8 @@
 """The full test run: every check but benchmarks, on both LiteLLM versions, stopping at the first failure.
 
 It starts stacks of its own, beside one that may be in use, and stops them however the run ends. What a cluster needs,
-and may take minutes to build, is prepared in the background while lint, sanity and units run. What is tested on a
-LiteLLM version waits for its servers half of the time, so both versions are tested side by side, each on its own stack.
+and may take minutes to build, is prepared in the background while lint and sanity run, with the units beside them. Then
+both versions are tested side by side, each on its own stack.
 
 A few integration tests that fail are run once more by themselves, and molecule from its beginning: two proxies, two
 databases and the tests share the machine, and a server that is late for once says nothing of the code. What passes only
@@ -22,8 +22,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -105,28 +106,49 @@ class Run:
         self.passed = 0
         self.failed = 0
         self.skipped = 0
-        #: By version: the tests that failed in the last step; then those that passed when run again, of all versions.
+        #: By lane: the tests that failed in the last step; then those that passed when run again, of all versions.
         self.lost: dict[str, list[str]] = {}
         self.passed_again: list[str] = []
         #: Set where the rest shall not go on.
         self.ended = threading.Event()
-        #: For each version that has still to be shown what it printed while another one had its turn.
-        self.held: dict[str, list[str]] = {version: [] for version in VERSIONS}
+        #: For each lane that has still to be shown what it printed while another one had its turn.
+        self.held: dict[str, list[str]] = {}
         self.over: set[str] = set()
         self.lock = threading.Lock()
 
-    def say(self, line: str, version: str) -> None:
-        """Print a line; a version's only when those before it are done, so that each is read from start to end."""
+    def beside(self, lanes: Mapping[str, Callable[[], None]]) -> None:
+        """Run lanes side by side, to the first failure. What one prints is read to its end before the next one's."""
+        self.held, self.over = {lane: [] for lane in lanes}, set()
+
+        def follow(lane: str) -> None:
+            try:
+                lanes[lane]()
+            except BaseException:
+                self.ended.set()
+                raise
+            finally:
+                self.done(lane)
+
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            try:
+                for one in [pool.submit(follow, lane) for lane in lanes]:
+                    one.result()
+            except BaseException:
+                self.ended.set()
+                raise
+
+    def say(self, line: str, lane: str) -> None:
+        """Print a line; a lane's only when those before it are done."""
         with self.lock:
-            if version in list(self.held)[1:]:
-                self.held[version].append(line)
+            if lane in list(self.held)[1:]:
+                self.held[lane].append(line)
             else:
                 print(line, end="", flush=True)
 
-    def done(self, version: str) -> None:
-        """A version is done: the next one that isn't has its turn."""
+    def done(self, lane: str) -> None:
+        """A lane is done: the next one that isn't has its turn."""
         with self.lock:
-            self.over.add(version)
+            self.over.add(lane)
             for first in list(self.held):
                 print("".join(self.held[first]), end="", flush=True)
                 self.held[first].clear()
@@ -134,8 +156,13 @@ class Run:
                     break
                 del self.held[first]
 
-    def step(self, target: str, version: str = "", **variables: str) -> None:
-        """Run one make target, with these environment variables; raises Failed when it fails."""
+    def step(self, target: str, version: str = "", lane: str = "", **variables: str) -> None:
+        """Run one make target, with these environment variables; raises Failed when it fails.
+
+        Args:
+            lane: where it runs beside others; a version is a lane.
+        """
+        lane = lane or version
         name = f"{target} (LiteLLM {version})" if version else target
         environment = dict(os.environ)
         for inherited in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"):
@@ -146,8 +173,8 @@ class Run:
             environment |= {"LITELLM_VERSION": version, "STACK_DIR": str(CHECKOUT / f".stack-test-{version}")}
             environment |= {"COLLECTIONS": str(place / "collections"), "BUILD": str(place / "build")}
             environment["PYTEST_ADDOPTS"] = f"-o cache_dir={place / 'pytest'}"
-        self.lost[version] = []
-        self.say(f"\n##### {name}\n", version)
+        self.lost[lane] = []
+        self.say(f"\n##### {name}\n", lane)
         started = time.monotonic()
         command = [os.environ.get("MAKE", "make"), "--no-print-directory", target]
         outcome = "failed"
@@ -169,10 +196,10 @@ class Run:
                 watcher.start()
             try:
                 for line in process.stdout:
-                    self.say(line, version)
+                    self.say(line, lane)
                     self.count(line)
                     if found := FAILED.match(line.strip()):
-                        self.lost[version].append(found[1])
+                        self.lost[lane].append(found[1])
                 outcome = "ok" if process.wait() == 0 else "failed"
             except BaseException:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -185,29 +212,23 @@ class Run:
     def _stop(self, process: subprocess.Popen[str]) -> None:
         while process.poll() is None:
             if self.ended.wait(1):
-                os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.killpg(process.pid, signal.SIGTERM)
                 return
 
     def version(self, version: str) -> None:
         """Everything that is tested on one version of LiteLLM."""
+        first = version == VERSIONS[0]
         try:
-            try:
-                self.step("stack-up", version)
-                first = version == VERSIONS[0]
-                self.twice(
-                    "integration",
-                    version,
-                    STACK_TEST_STARTS="1" if first else "",
-                    ARGS=tests_of(version),
-                )
-                self.twice("molecule", version, ARGS="" if first else ANY_LITELLM)
-            finally:
-                self.step("stack-down", version)
-        except BaseException:
-            self.ended.set()
-            raise
+            self.twice("integration", version, STACK_TEST_STARTS="1" if first else "", ARGS=tests_of(version))
+            self.twice("molecule", version, ARGS="" if first else ANY_LITELLM)
         finally:
-            self.done(version)
+            self.step("stack-down", version)
+
+    def static(self) -> None:
+        """What needs no server and runs nothing."""
+        for target in ("lint", "sanity"):
+            self.step(target, lane="static")
 
     def twice(self, target: str, version: str, **variables: str) -> None:
         """One step, and where little of it fails, that once more."""
@@ -282,16 +303,9 @@ def main() -> int:
     status, started = 1, time.monotonic()
     try:
         with preparing():
-            for target in ("lint", "sanity", "units"):
-                run.step(target)
+            run.beside({"static": run.static, "units": lambda: run.step("units", lane="units")})
             run.step("install")  # venvs are made once
-            with ThreadPoolExecutor(len(VERSIONS)) as pool:
-                try:
-                    for done in [pool.submit(run.version, version) for version in VERSIONS]:
-                        done.result()
-                except BaseException:
-                    run.ended.set()
-                    raise
+            run.beside({version: partial(run.version, version) for version in VERSIONS})
         status = 0
     except Failed as error:
         print(f"\n{error}", file=sys.stderr, flush=True)

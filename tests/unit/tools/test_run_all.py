@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,18 +37,35 @@ def test_a_failed_step_is_a_failure_without_pytest(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 1 failed"
 
 
-def test_versions_side_by_side_are_read_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_runs_side_by_side_is_read_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     run = run_all.Run()
-    first, second = run_all.VERSIONS
-    for line, version in (("a1\n", first), ("b1\n", second), ("a2\n", first), ("b2\n", second)):
-        run.say(line, version)
-    run.done(second)
-    run.say("a3\n", first)
-    assert capsys.readouterr().out.split() == ["a1", "a2", "a3"]
-    run.done(first)
+    told, turn = [], threading.Barrier(2)
+
+    def lane(name: str, *later: str) -> None:
+        run.say(f"{name}1\n", name)
+        turn.wait(60)
+        for line in later:
+            run.say(f"{line}\n", name)
+        turn.wait(60)
+        if name == "a":
+            told.append(capsys.readouterr().out.split())
+
+    run.beside({"a": partial(lane, "a", "a2", "a3"), "b": partial(lane, "b", "b2")})
+    assert told == [["a1", "a2", "a3"]]
     assert capsys.readouterr().out.split() == ["b1", "b2"]
     run.say("end\n", "")
     assert capsys.readouterr().out.split() == ["end"]
+
+
+def test_a_failure_ends_what_runs_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tmp_path / "make"
+    make.write_text('#!/bin/sh\ncase "$2" in units) exit 2;; esac; exec sleep 600\n')
+    make.chmod(0o755)
+    monkeypatch.setenv("MAKE", str(make))
+    run = run_all.Run()
+    with pytest.raises(run_all.Failed):
+        run.beside({"static": run.static, "units": lambda: run.step("units", lane="units")})
+    assert {(name, outcome) for name, _taken, outcome in run.times} == {("lint", "failed"), ("units", "failed")}
 
 
 @pytest.mark.parametrize(
