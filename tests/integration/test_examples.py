@@ -355,7 +355,7 @@ CASES = {
     "litellm_cache_flush": Case(prepare=needs_counts, changed=1),
     "litellm_key_archive": Case(prepare=needs_stores, changed=1),
     "litellm_key_cleanup": Case(prepare=needs_ended_key, check=True, changed=4),
-    "litemaas_backend_sync": Case(prepare=needs_backend),
+    "litemaas_backend_sync": Case(renamed=("granite-3-2-8b-instruct",), prepare=needs_backend),
     "litemaas_backup_info": Case(prepare=needs_backup),
     "litemaas_backup_prune": Case(prepare=needs_backup),
     "litemaas_db_sync": Case(
