@@ -5,7 +5,7 @@
 
 It starts stacks of its own, beside one that may be in use, and stops them however the run ends. What a cluster needs,
 and may take minutes to build, is prepared in the background while lint and sanity run, with the units beside them. Then
-both versions are tested side by side, each on its own stack.
+both versions are tested side by side, each on its own stack, or on two where the machine has cores for four.
 
 A few integration tests that fail are run once more by themselves, and molecule from its beginning: two proxies, two
 databases and the tests share the machine, and a server that is late for once says nothing of the code. What passes only
@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -36,6 +37,7 @@ SUMMARY = re.compile(r"^=+ (?P<counts>[^=]*\d+ (?:passed|failed|error)[^=]*) in 
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$")
 # More than these are not chance.
 MAY_FAIL_ONCE = 5
+DURATIONS = "--durations=40"
 LAST_FAILED = "--last-failed tests/integration tests/stack"
 #: Scenarios that are about LiteLLM, for molecule
 ANY_LITELLM = "--scenario-name models --scenario-name workshop"
@@ -88,10 +90,30 @@ BESIDE_ONE = {
 COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
 
 
-def tests_of(version: str) -> str:
-    """pytest's arguments for what is tested on a version: everything but what is tested beside another one."""
-    others = [one for other, files in BESIDE_ONE.items() if other != version for one in files]
-    return " ".join(["--durations=40", "tests/integration tests/stack", *(f"--ignore=tests/{one}" for one in others)])
+@dataclass(frozen=True)
+class Lane:
+    """What is tested on one stack, one after another, while other lanes do the same."""
+
+    name: str
+    version: str
+    #: pytest's arguments
+    tests: str
+    #: molecule's, None for nothing of it
+    scenarios: str | None
+
+
+def lanes(cores: int) -> list[Lane]:
+    """One for each version, and with four cores one more for each: a test mostly keeps one core busy."""
+    made, wide = [], cores >= 4
+    for version, own in BESIDE_ONE.items():
+        scenarios = "" if version == VERSIONS[0] else ANY_LITELLM
+        left_out = [one for other, files in BESIDE_ONE.items() if wide or other != version for one in files]
+        tests = ["tests/integration tests/stack", *(f"--ignore=tests/{one}" for one in left_out)]
+        made.append(Lane(version, version, " ".join([DURATIONS, *tests]), scenarios))
+        if wide:
+            alone = " ".join([DURATIONS, *(f"tests/{one}" for one in own)])
+            made.append(Lane(f"{version}-alone", version, alone, None))
+    return made
 
 
 class Failed(Exception):
@@ -116,22 +138,22 @@ class Run:
         self.over: set[str] = set()
         self.lock = threading.Lock()
 
-    def beside(self, lanes: Mapping[str, Callable[[], None]]) -> None:
+    def beside(self, work: Mapping[str, Callable[[], None]]) -> None:
         """Run lanes side by side, to the first failure. What one prints is read to its end before the next one's."""
-        self.held, self.over = {lane: [] for lane in lanes}, set()
+        self.held, self.over = {lane: [] for lane in work}, set()
 
         def follow(lane: str) -> None:
             try:
-                lanes[lane]()
+                work[lane]()
             except BaseException:
                 self.ended.set()
                 raise
             finally:
                 self.done(lane)
 
-        with ThreadPoolExecutor(len(lanes)) as pool:
+        with ThreadPoolExecutor(len(work)) as pool:
             try:
-                for one in [pool.submit(follow, lane) for lane in lanes]:
+                for one in [pool.submit(follow, lane) for lane in work]:
                     one.result()
             except BaseException:
                 self.ended.set()
@@ -156,21 +178,21 @@ class Run:
                     break
                 del self.held[first]
 
-    def step(self, target: str, version: str = "", lane: str = "", **variables: str) -> None:
+    def step(self, target: str, lane: str = "", version: str = "", **variables: str) -> None:
         """Run one make target, with these environment variables; raises Failed when it fails.
 
         Args:
-            lane: where it runs beside others; a version is a lane.
+            lane: the name of the lane it is a step of.
+            version: of LiteLLM, for a target that needs the lane's stack.
         """
-        lane = lane or version
-        name = f"{target} (LiteLLM {version})" if version else target
+        name = f"{target} (LiteLLM {lane})" if version else target
         environment = dict(os.environ)
         for inherited in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"):
             environment.pop(inherited, None)
         environment |= variables
         if version:
-            place = CHECKOUT / ".cache" / f"test-{version}"
-            environment |= {"LITELLM_VERSION": version, "STACK_DIR": str(CHECKOUT / f".stack-test-{version}")}
+            place = CHECKOUT / ".cache" / f"test-{lane}"
+            environment |= {"LITELLM_VERSION": version, "STACK_DIR": str(CHECKOUT / f".stack-test-{lane}")}
             environment |= {"COLLECTIONS": str(place / "collections"), "BUILD": str(place / "build")}
             environment["PYTEST_ADDOPTS"] = f"-o cache_dir={place / 'pytest'}"
         self.lost[lane] = []
@@ -216,35 +238,39 @@ class Run:
                     os.killpg(process.pid, signal.SIGTERM)
                 return
 
-    def version(self, version: str) -> None:
-        """Everything that is tested on one version of LiteLLM."""
-        first = version == VERSIONS[0]
+    def follow(self, lane: Lane) -> None:
+        """Everything that is tested in a lane."""
         try:
-            self.twice("integration", version, STACK_TEST_STARTS="1" if first else "", ARGS=tests_of(version))
-            self.twice("molecule", version, ARGS="" if first else ANY_LITELLM)
+            self.twice("integration", lane, STACK_TEST_STARTS="1" if lane.scenarios == "" else "", ARGS=lane.tests)
+            if lane.scenarios is not None:
+                self.twice("molecule", lane, ARGS=lane.scenarios)
         finally:
-            self.step("stack-down", version)
+            self.step("stack-down", lane.name, lane.version)
 
     def static(self) -> None:
         """What needs no server and runs nothing."""
         for target in ("lint", "sanity"):
-            self.step(target, lane="static")
+            self.step(target, "static")
 
-    def twice(self, target: str, version: str, **variables: str) -> None:
+    def units(self) -> None:
+        """The unit tests."""
+        self.step("units", "units")
+
+    def twice(self, target: str, lane: Lane, **variables: str) -> None:
         """One step, and where little of it fails, that once more."""
         try:
-            self.step(target, version, **variables)
+            self.step(target, lane.name, lane.version, **variables)
         except Failed:
             # pytest names what failed; molecule begins anew.
             named = target == "integration"
-            lost = self.lost[version] if named else [target]
+            lost = self.lost[lane.name] if named else [target]
             if self.ended.is_set() or not 0 < len(lost) <= MAY_FAIL_ONCE:
                 raise
-            self.step(target, version, **{**variables, **({"ARGS": LAST_FAILED} if named else {})})
+            self.step(target, lane.name, lane.version, **{**variables, **({"ARGS": LAST_FAILED} if named else {})})
             with self.lock:
                 self.failed -= len(lost) if named else 0
-                self.passed_again += [f"{one} (LiteLLM {version})" for one in lost]
-                first = [name for name, _taken, _outcome in self.times].index(f"{target} (LiteLLM {version})")
+                self.passed_again += [f"{one} (LiteLLM {lane.version})" for one in lost]
+                first = [name for name, _taken, _outcome in self.times].index(f"{target} (LiteLLM {lane.name})")
                 self.times[first] = (*self.times[first][:2], "again")
 
     def count(self, line: str) -> None:
@@ -303,9 +329,9 @@ def main() -> int:
     status, started = 1, time.monotonic()
     try:
         with preparing():
-            run.beside({"static": run.static, "units": lambda: run.step("units", lane="units")})
+            run.beside({"static": run.static, "units": run.units})
             run.step("install")  # venvs are made once
-            run.beside({version: partial(run.version, version) for version in VERSIONS})
+            run.beside({lane.name: partial(run.follow, lane) for lane in lanes(len(os.sched_getaffinity(0)))})
         status = 0
     except Failed as error:
         print(f"\n{error}", file=sys.stderr, flush=True)

@@ -64,7 +64,7 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("MAKE", str(make))
     run = run_all.Run()
     with pytest.raises(run_all.Failed):
-        run.beside({"static": run.static, "units": lambda: run.step("units", lane="units")})
+        run.beside({"static": run.static, "units": run.units})
     assert {(name, outcome) for name, _taken, outcome in run.times} == {("lint", "failed"), ("units", "failed")}
 
 
@@ -94,17 +94,17 @@ echo '{named}'; echo '=== {failures} failed, {10 - failures} passed in 9.00s ===
     make.chmod(0o755)
     monkeypatch.setenv("MAKE", str(make))
     monkeypatch.setenv("ARGS", "inherited, and not meant for this")
-    run, version = run_all.Run(), run_all.VERSIONS[0]
+    run, lane = run_all.Run(), run_all.lanes(2)[0]
     if closing.endswith(" 0 failed"):
-        run.twice("integration", version)
+        run.twice("integration", lane)
     else:
         with pytest.raises(run_all.Failed):
-            run.twice("integration", version)
+            run.twice("integration", lane)
     assert (run.passed, run.failed) == counts
     run.report(1.0)
     told = capsys.readouterr().out
     assert told.splitlines()[-1] == closing
-    name = f"passed when run again by itself: tests/integration/test_a.py::test_0[a b] (LiteLLM {version})"
+    name = f"passed when run again by itself: tests/integration/test_a.py::test_0[a b] (LiteLLM {lane.version})"
     assert (name in told) == (not run.failed)
 
 
@@ -116,26 +116,29 @@ def test_molecule_has_a_second_try(
     make.write_text(f"#!/bin/sh\necho x >> {tmp_path}/tries; [ $(wc -l < {tmp_path}/tries) -ge {works} ]\n")
     make.chmod(0o755)
     monkeypatch.setenv("MAKE", str(make))
-    run, version = run_all.Run(), run_all.VERSIONS[1]
+    run, lane = run_all.Run(), run_all.lanes(2)[1]
     if works == 2:
-        run.twice("molecule", version)
+        run.twice("molecule", lane)
     else:
         with pytest.raises(run_all.Failed):
-            run.twice("molecule", version)
+            run.twice("molecule", lane)
     run.report(1.0)
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == f"0 passed, {0 if works == 2 else 2} failed"
-    assert (f"failed, and passed when run again by itself: molecule (LiteLLM {version})" in told) == (works == 2)
+    assert (f"failed, and passed when run again by itself: molecule (LiteLLM {lane.version})" in told) == (works == 2)
 
 
-def test_scenarios_of_a_cluster_run_with_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cores", [2, 4])
+def test_scenarios_of_a_cluster_run_with_one_version(
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = tmp_path / "make"
     make.write_text(f'#!/bin/sh\necho "$2 $LITELLM_VERSION $ARGS" >> {tmp_path}/steps\n')
     make.chmod(0o755)
     monkeypatch.setenv("MAKE", str(make))
     run = run_all.Run()
-    for version in run_all.VERSIONS:
-        run.version(version)
+    for lane in run_all.lanes(cores):
+        run.follow(lane)
     molecule = [line.split(None, 2) for line in (tmp_path / "steps").read_text().splitlines() if "molecule" in line]
     first, second = run_all.VERSIONS
     assert molecule == [["molecule", first], ["molecule", second, run_all.ANY_LITELLM]]
@@ -143,9 +146,20 @@ def test_scenarios_of_a_cluster_run_with_one_version(tmp_path: Path, monkeypatch
     assert all((run_all.CHECKOUT / "extensions" / "molecule" / name / "molecule.yml").is_file() for name in scenarios)
 
 
-def test_what_is_left_out_beside_one_version_is_there_and_runs_beside_the_other() -> None:
-    files = [one for beside in run_all.BESIDE_ONE.values() for one in beside]
-    assert [one for one in files if not (run_all.CHECKOUT / "tests" / one).is_file()] == []
-    left_out = {version: set(run_all.tests_of(version).split()) for version in run_all.VERSIONS}
-    for one in files:
-        assert sum(f"--ignore=tests/{one}" in left_out[version] for version in run_all.VERSIONS) == 1, one
+@pytest.mark.parametrize("cores", [1, 4, 64])
+def test_each_file_runs_beside_both_versions_or_one(cores: int) -> None:
+    alone = [one for files in run_all.BESIDE_ONE.values() for one in files]
+    tests = run_all.CHECKOUT / "tests"
+    there = [
+        str(path.relative_to(tests)) for part in ("integration", "stack") for path in (tests / part).glob("test_*.py")
+    ]
+    assert set(alone) <= set(there)
+    lanes = run_all.lanes(cores)
+    for one in there:
+        beside = []
+        for lane in lanes:
+            words = lane.tests.split()
+            whole = "tests/integration" in words and f"--ignore=tests/{one}" not in words
+            beside += [lane.version] * (whole + (f"tests/{one}" in words))
+        assert sorted(beside) == sorted(run_all.VERSIONS) if one not in alone else len(beside) == 1, (one, beside)
+    assert len({lane.name for lane in lanes}) == len(lanes)
