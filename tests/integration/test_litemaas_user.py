@@ -235,8 +235,9 @@ def test_the_playbooks(portal: Portal, run_playbook: Any, stack: harness.Stack) 
     done = run_playbook("rhpds.litemaas.user_limits", {**dsn, "email": "ada@example.com,alan", "rpm_limit": 7})
     assert (done.rc, done.changed) == (0, 1), done.output
     assert [portal.person(name)["rpm_limit"] == 7 for name in ("ada", "alan", "grace")] == [True, True, False]
-    nobody = run_playbook("rhpds.litemaas.user_limits", {**dsn, "max_budget": 5})
+    nobody = run_playbook("rhpds.litemaas.user_limits", {**dsn, "max_budget": 5, "tmp_limit": 1})
     assert nobody.rc == 2
     assert "say whose: email, or all" in nobody.output
+    assert "tmp_limit is no variable of user_limits: did you mean tpm_limit?" in nobody.output
     for secret in (stack.master_key, *re.findall(r"://[^:]+:([^@]+)@", stack.litemaas_dsn)):
         assert secret not in done.output
