@@ -642,3 +642,51 @@ def test_grace_is_counted_from_the_expiry(stores: Stores) -> None:
     stores.key("ten-days", expires="-10 days")
     assert stores.clean(grace="11d", check_mode=True)["summary"]["deleted"] == 0
     assert stores.clean(grace="9d", check_mode=True)["summary"]["deleted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kept"),
+    [
+        ("metadata", "null", True),
+        ("metadata", '"a text"', True),
+        ("aliases", "[1]", True),
+        ("expires", "10000-01-01", False),
+        ("expires", "0044-03-15 BC", False),
+        ("created_at", "infinity", False),
+    ],
+)
+def test_a_row_that_litellm_cannot_read_is_named_with_the_way_on(
+    stores: Stores, run_module: Any, column: str, value: str, kept: bool
+) -> None:
+    stores.key("old")
+    token = stores.key("broken")
+
+    def spoil() -> None:
+        with stores.litellm.cursor() as cursor:
+            cursor.execute(f'UPDATE "LiteLLM_VerificationToken" SET {column} = %s WHERE token = %s', (value, token))
+
+    spoil()
+    client = LiteLLMClient(stores.stack.url, stores.stack.master_key, retries=0)
+    for given in ({}, {"litemaas_dsn": None}):
+        with pytest.raises(DatabaseError) as caught:
+            stores.clean(client, **given)
+        said = str(caught.value)
+        assert f"can't read {stores.prefix}broken ({column}; token {token})" in said
+        assert "Nothing was deleted. rhpds.litemaas.litellm_virtual_key_rows with the token in tokens" in said
+        assert ("POST /key/update" in said) is kept
+    with pytest.raises(DatabaseError, match="nothing was deleted. Where a row .* litellm_dsn names it"):
+        stores.clean(client, litemaas_dsn=None, litellm_dsn=None)
+    assert stores.alive() == ["broken", "old"]
+    if kept:
+        proxy = harness.LiteLLM(stores.stack.url, stores.stack.master_key, stores.stack.litellm_dsn)
+        proxy.post("/key/update", key=token, **{column: {}})
+        assert not stores.clean(check_mode=True)["failed"]
+        spoil()
+    done = run_module(
+        "litellm_virtual_key_rows",
+        {"litellm_dsn": stores.stack.litellm_dsn, "guid": "none", "tokens": [token], "only_tokens": True},
+    )
+    assert done.changed, done
+    assert stores.alive() == ["old"] and stores.archived() == ["broken"]
+    assert not stores.clean()["failed"]
+    assert stores.alive() == []

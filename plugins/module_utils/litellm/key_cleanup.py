@@ -90,6 +90,15 @@ SELECT token, key_alias, expires AT TIME ZONE 'UTC', coalesce(blocked, false), c
   ARRAY(SELECT metadata ->> name FROM unnest(%(marks)s::text[]) WITH ORDINALITY AS one(name, place) ORDER BY place)
 FROM "LiteLLM_VerificationToken" WHERE team_id IS DISTINCT FROM 'litellm-dashboard'"""
 _COUNT = """SELECT count(*) FROM "LiteLLM_VerificationToken" WHERE team_id IS DISTINCT FROM 'litellm-dashboard'"""
+#: Rows that LiteLLM's API answers nothing but 500 of, seen on 1.81.14 and 1.106.0, and of every page that has one: what
+#: should be an object and isn't, and moments of no year from 1 to 9999.
+_UNREADABLE = """
+SELECT k.token, k.key_alias, k.metadata ->> 'guid', string_agg(field.key, ', ' ORDER BY field.key),
+  bool_and(field.key IN ('metadata', 'aliases', 'config', 'permissions'))
+FROM "LiteLLM_VerificationToken" k, jsonb_each(to_jsonb(k)) field
+WHERE field.key IN ('metadata', 'aliases', 'config', 'permissions') AND jsonb_typeof(field.value) <> 'object'
+  OR field.key IN ('expires', 'created_at', 'updated_at') AND field.value #>> '{}' !~ '^[0-9]{4}-[^B]*$'
+GROUP BY 1, 2, 3 ORDER BY 1 LIMIT 4"""
 _INACTIVE = (
     "SELECT u.id::text FROM users u WHERE u.is_active IS FALSE AND u.id <> %(system)s::uuid"
     " UNION ALL SELECT a.key_hash FROM users u JOIN api_keys a ON a.user_id = u.id"
@@ -468,13 +477,17 @@ class Cleanup:
         Raises:
             LiteLLMError, DatabaseError: something couldn't be read, so nothing was done.
         """
-        newest = read_page(self._client, 1, {"sort_by": "created_at", "sort_order": "desc"})
-        self._policy = self._make_policy(self._client.server_now())
-        self._store = self._find_store(newest)
-        if self._litemaas is None:
-            self._judge(self._store.all())
-        else:
-            self._compare(self._litemaas)
+        try:
+            newest = read_page(self._client, 1, {"sort_by": "created_at", "sort_order": "desc"})
+            self._policy = self._make_policy(self._client.server_now())
+            self._store = self._find_store(newest)
+            if self._litemaas is None:
+                self._judge(self._store.all())
+            else:
+                self._compare(self._litemaas)
+        except (LiteLLMError, DatabaseError, ValueError) as failure:
+            self._name_unreadable(failure)
+            raise
         self._guard()
         if not check_mode and not self._refusals:
             self._act()
@@ -512,6 +525,43 @@ class Cleanup:
             trouble,
             "Check that litellm_dsn is the database of the proxy at litellm_url. Nothing was done",
         )
+
+    def _name_unreadable(self, failure: Exception) -> None:
+        """Raise an error that names the rows at fault, where there are such and a database to find them in."""
+        asked = isinstance(failure, LiteLLMError)
+        if asked and (getattr(failure, "status", None) or 0) < 500:
+            return
+        connection = self._litellm or self._litemaas
+        rows: list[Any] = []
+        if connection is not None:
+            try:
+                with connection.transaction("Look for rows that LiteLLM can't read", read_only=True) as cursor:
+                    if connection.columns(cursor, (rules.KEY_TABLE,))[rules.KEY_TABLE]:
+                        cursor.execute(_UNREADABLE)
+                        rows = cursor.fetchall()
+            except DatabaseError:
+                # What failed first says more.
+                return
+        elif asked:
+            raise DatabaseError(
+                str(failure), "nothing was deleted", "Where a row of LiteLLM's table is at fault, litellm_dsn names it"
+            ) from None
+        if not rows:
+            return
+        named = [
+            f"{alias or 'without an alias'} ({what}; token {token}{f', guid {guid}' if guid else ''})"
+            for token, alias, guid, what, _objects in rows[:3]
+        ]
+        more = " and others" if len(rows) > 3 else ""
+        ways = "rhpds.litemaas.litellm_virtual_key_rows with the token in tokens, only_tokens: true and its guid (any,"
+        ways += " where it has none) archives and deletes such a key"
+        if any(objects for *_names, objects in rows[:3]):
+            ways += "; POST /key/update with the token as key, and {} for what is no date, keeps it"
+        raise DatabaseError(
+            "Read LiteLLM's keys",
+            f"LiteLLM can't read {', '.join(named)}{more}, nor any list that has it: {failure}",
+            f"Nothing was deleted. {ways}",
+        ) from None
 
     def _not_this_proxys(self, table: TableStore, api: ApiStore, newest: Sequence[Key]) -> str:
         """Why a table isn't, or may not be, the one that the proxy works with; "" where it is."""

@@ -131,7 +131,11 @@ def remove(
 
 def _read(cursor: Any, lab: Lab) -> list[dict[str, Any]]:
     cursor.execute(_READ, {"guid": lab.guid, "tokens": list(lab.tokens), "legacy": bool(lab.legacy_aliases)})
-    return [{"token": token, "key_alias": alias, "metadata": metadata} for token, alias, metadata in cursor.fetchall()]
+    # A text or a list there is what LiteLLM's API fails on: this is how such a row goes.
+    return [
+        {"token": token, "key_alias": alias, "metadata": metadata if isinstance(metadata, dict) else None}
+        for token, alias, metadata in cursor.fetchall()
+    ]
 
 
 def _move(cursor: Any, columns: dict[str, dict[str, int | None]], tokens: list[str], guid: str) -> set[str]:
