@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: litemaas_user
-short_description: Set the role and the limits of LiteMaaS's users
+short_description: Set the role and the limits of LiteMaaS's users, or list the admins
 version_added: 1.0.0
 description:
   - Makes people admins of LiteMaaS, or users again, and sets budgets and rate limits, for one, several or all of them.
@@ -57,7 +57,15 @@ options:
         description: As O(rpm_limit).
         type: str
   all:
-    description: Everybody who is active. For limits alone.
+    description:
+      - Everybody who is active. For limits alone.
+      - A row that nobody has ever logged in with is left out, and said so, as it is refused by its name.
+    type: bool
+    default: false
+  list_admins:
+    description:
+      - Only say who is an admin, and who may look at everything. Nothing is written. Not with anything that would change
+        somebody.
     type: bool
     default: false
   role:
@@ -117,6 +125,11 @@ EXAMPLES = r"""
     max_budget: 50
     budget_duration: 30d
     rpm_limit: unlimited
+
+- name: Who are the admins
+  rhpds.litemaas.litemaas_user:
+    namespace: litellm-rhpds
+    list_admins: true
 """
 
 RETURN = r"""
@@ -127,7 +140,7 @@ msg:
   sample: "LiteMaaS users: 3 changed, 1 as wanted"
 results:
   description: One entry for each user that was named; with O(all), for everybody.
-  returned: when both stores could be read
+  returned: when users were to be changed, and both stores could be read
   type: list
   elements: dict
   contains:
@@ -154,9 +167,30 @@ results:
     msg:
       description: What happened, when it takes effect, or what went wrong and how to go on.
       type: str
+admins:
+  description: Those whose role is V(admin) or V(admin-readonly), by user name.
+  returned: with O(list_admins)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The e-mail address, otherwise the user name.
+      type: str
+    username:
+      description: The user name.
+      type: str
+    role:
+      description: V(admin) or V(admin-readonly).
+      type: str
+    active:
+      description: Whether one can log in with it.
+      type: bool
+    logged_in:
+      description: Whether somebody ever has.
+      type: bool
 summary:
   description: Number of users by what became of them.
-  returned: when both stores could be read
+  returned: when users were to be changed, and both stores could be read
   type: dict
   sample: {updated: 1, unchanged: 0, failed: 0}
 litellm_url:
@@ -192,6 +226,7 @@ def main():
             **ITEM,
             "users": {"type": "list", "elements": "dict", "options": listed},
             "all": {"type": "bool", "default": False},
+            "list_admins": {"type": "bool", "default": False},
         },
         mutually_exclusive=[["user", "users"], ["users", "all"], ["user", "all"]],
         supports_check_mode=True,
@@ -202,6 +237,14 @@ def main():
 def work(module):
     params = module.params
     timeouts = {name: params[name] for name in ("lock_timeout", "statement_timeout")}
+    if params["list_admins"]:
+        given = [name for name in (*ITEM, "users", "all") if params[name]]
+        if given:
+            text = f"list_admins only reads, and {', '.join(given)} would change somebody: give one of them"
+            return {"failed": True, "changed": False, "msg": f"{text}. Nothing was written"}
+        with module.database("litemaas_dsn") as connection:
+            found = people.admins(connection)
+        return {"changed": False, "msg": people.admins_message(found), "admins": found}
     try:
         wanted = people.wishes(items.merged(params, "users", "user", ITEM), params["all"])
     except people.PeopleError as failure:

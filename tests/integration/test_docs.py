@@ -243,7 +243,7 @@ RULES: dict[str, Rule] = {
     "remove_key_cleanup": Rule(elsewhere=CRON),
     "prune_key_archive --check": Rule(says="rows of the archive"),
     "promote_admin -e email=user@redhat.com": Rule("people", says="1 changed"),
-    "promote_admin -e email=user@redhat.com -e details=true --check": Rule("people"),
+    "promote_admin -e list_admins=true": Rule("people", says="LiteMaaS users: "),
     "user_limits": Rule("people"),
     "credentials": Rule("people"),
     # -- pods

@@ -48,8 +48,13 @@ class Portal(Catalogue):
     def set(self, *wished: dict[str, Any], check: bool = False, client: Any = None, everybody: bool = False) -> Any:
         with contextlib.closing(database.connect(self.dsn)) as connection:
             wanted = people.wishes(wished, everybody)
-            run = people.People(connection, client or self.client, wanted, check)
-            return [step.shown() for step in run.run()]
+            steps = people.People(connection, client or self.client, wanted, check).run()
+            self.said = people.message(steps, check)
+            return [step.shown() for step in steps]
+
+    def never_logged_in(self, name: str, roles: str) -> None:
+        columns = "(username, email, oauth_provider, oauth_id, roles)"
+        self.run(f"INSERT INTO users {columns} VALUES ('{name}', '{name}@example.com', 'openshift', '', '{{{roles}}}')")
 
     def add_to_litellm(self, name: str, **limits: Any) -> None:
         body = {"user_id": self.ids[name], "max_budget": 100, "tpm_limit": 10000, "rpm_limit": 60, **limits}
@@ -140,6 +145,57 @@ def test_everybody_is_everybody_who_is_active(portal: Portal) -> None:
     assert outcome(portal.set({"tpm_limit": "77"}, everybody=True)) == ["none", "none"]
 
 
+def test_everybody_has_logged_in_once(portal: Portal) -> None:
+    """As with those that are named: a row that nobody has ever logged in with stays as it is, and that is said."""
+    portal.never_logged_in("edsger", "user")
+    done = {entry["name"]: entry for entry in portal.set({"tpm_limit": "77"}, everybody=True)}
+    assert len(done) == 4
+    assert done["edsger@example.com"]["msg"] == "nobody has ever logged in with it: left as it is"
+    assert portal.rows("SELECT tpm_limit FROM users WHERE username = 'edsger'") == [{"tpm_limit": 10000}]
+    assert portal.said == "LiteMaaS users: 3 changed, 1 left out, as nobody has ever logged in with them"
+    assert outcome(portal.set({"user": "edsger", "tpm_limit": "77"})) == ["fail"]
+
+
+def test_the_line_says_what_each_was_and_is(portal: Portal) -> None:
+    promote = [{"user": name, "role": "admin"} for name in ("ada", "grace")]
+    portal.set(promote[0])
+    assert portal.said.startswith("LiteMaaS users: 1 changed. ada: from user to admin; reaches them")
+    portal.set(*promote)
+    assert portal.said == "LiteMaaS users: 1 changed, 1 as wanted. ada: is admin already; grace: from user to admin"
+    portal.set({"user": "grace", "role": "admin-readonly"}, check=True)
+    assert portal.said.startswith("LiteMaaS users: 1 to change. grace: from admin to admin-readonly; reaches them")
+    portal.set({"user": "grace", "role": "admin"})
+    assert portal.said == "LiteMaaS users: 1 as wanted. grace: is admin already"
+
+
+def test_the_admins_are_listed_and_nothing_is_written(portal: Portal, run_module: Any) -> None:
+    dsn = {"litemaas_dsn": portal.dsn}
+    none = run_module("litemaas_user", {**dsn, "list_admins": True})
+    assert (none["msg"], none["admins"]) == ("LiteMaaS users: 0 admin; 0 admin-readonly", [])
+    portal.run("UPDATE users SET roles = '{user,admin}' WHERE username = 'ada'")
+    portal.run("UPDATE users SET roles = '{admin-readonly}' WHERE username = 'grace'")
+    portal.run("UPDATE users SET roles = '{admin}', is_active = false WHERE username = 'alan'")
+    portal.never_logged_in("edsger", "admin")
+    before = portal.state()
+    done = run_module("litemaas_user", {**dsn, "list_admins": True})
+    assert not done.changed and not done.failed, done
+    assert portal.state() == before
+    assert done["msg"] == (
+        "LiteMaaS users: 3 admin: ada@example.com, Alan@example.com (inactive),"
+        " edsger@example.com (nobody has ever logged in with it); 1 admin-readonly: Grace@example.com"
+    )
+    assert done["admins"][0] == {
+        "name": "ada@example.com",
+        "username": "ada",
+        "role": "admin",
+        "active": True,
+        "logged_in": True,
+    }
+    both = run_module("litemaas_user", {**dsn, "list_admins": True, "user": "ada", "role": "user"})
+    assert both.failed and "user, role would change somebody" in both["msg"]
+    assert portal.state() == before
+
+
 def test_who_cannot_be_changed_is_said_and_the_others_are(portal: Portal) -> None:
     portal.run("UPDATE users SET is_active = false WHERE username = 'alan'")
     portal.run("UPDATE users SET username = 'Grace@example.com' WHERE username = 'ada'")
@@ -164,8 +220,7 @@ def test_the_last_admin_stays(portal: Portal) -> None:
     portal.run("UPDATE users SET roles = '{admin,user,auditor}' WHERE username = 'grace'")
     portal.run("UPDATE users SET roles = '{admin}', is_active = false WHERE username = 'alan'")
     # Nobody has ever logged in with this one, so that it makes no admins.
-    columns = "(username, email, oauth_provider, oauth_id, roles)"
-    portal.run(f"INSERT INTO users {columns} VALUES ('edsger', 'edsger@example.com', 'openshift', '', '{{admin}}')")
+    portal.never_logged_in("edsger", "admin")
     both = portal.set({"user": "ada", "role": "user"}, {"user": "grace", "role": "admin-readonly"})
     assert outcome(both) == ["fail", "fail"]
     assert outcome(portal.set({"user": "ada", "role": "user"})) == ["update"]

@@ -40,6 +40,8 @@ TABLES: Mapping[str, Sequence[str]] = {
     "users": ("id", "username", "email", "oauth_id", "roles", "is_active", *LIMITS, "updated_at"),
     "audit_logs": ("action", "resource_type", "resource_id", "old_values", "new_values", "metadata", "success"),
 }
+#: Users that a message names.
+NAMED = 3
 #: Users asked for in one request.
 CHUNK = 50
 
@@ -105,6 +107,8 @@ class Step:
     notes: list[str] = field(default_factory=list)
     wished: dict[str, Any] = field(default_factory=dict)
     role: str | None = None
+    #: Of everybody, one that nobody has ever logged in with.
+    left_out: bool = False
 
     def shown(self) -> dict[str, Any]:
         """For the module's results."""
@@ -177,6 +181,53 @@ def roles_for(role: str, roles: Sequence[str]) -> list[str]:
     return [*([role] if role != USER else []), USER, *others]
 
 
+def grade(roles: Sequence[str]) -> str:
+    """The highest of LiteMaaS's roles that these have, in a word."""
+    return next((role for role in ROLES if role in roles), ", ".join(roles) or "no role")
+
+
+def _one_of_all(person: Person, wish: Wish) -> Step:
+    if person.oauth_id:
+        return Step(person.name, person, wished=dict(wish.limits))
+    # As one that is named: no key is ever made for it, and a login would make another row.
+    return Step(person.name, notes=["nobody has ever logged in with it: left as it is"], left_out=True)
+
+
+def admins(connection: Connection) -> list[dict[str, Any]]:
+    """Who is an admin or may look at everything, with what keeps them from it. Writes nothing.
+
+    Raises:
+        DatabaseError: the users can't be read.
+    """
+    with connection.transaction("Read users", read_only=True) as cursor:
+        connection.require(cursor, {"users": TABLES["users"]}, "Read users", "LiteMaaS")
+        everybody = _read(cursor)
+    return [
+        {
+            "name": one.name,
+            "username": one.username,
+            "role": grade(one.roles),
+            "active": one.is_active,
+            "logged_in": bool(one.oauth_id),
+        }
+        for one in everybody
+        if {ADMIN, READONLY} & set(one.roles) and not one.is_system
+    ]
+
+
+def admins_message(found: Sequence[Mapping[str, Any]]) -> str:
+    """One line: who is what."""
+    said = []
+    for role in (ADMIN, READONLY):
+        names = []
+        for one in found:
+            if one["role"] == role:
+                lacks = "" if one["active"] else " (inactive)"
+                names.append(one["name"] + (lacks if one["logged_in"] else " (nobody has ever logged in with it)"))
+        said.append(f"{len(names)} {role}{': ' if names else ''}{', '.join(names)}")
+    return f"LiteMaaS users: {'; '.join(said)}"
+
+
 class People:
     """One run.
 
@@ -212,7 +263,7 @@ class People:
             self._connection.require(cursor, TABLES, "Read users", "LiteMaaS")
             # Two runs must not take the last two admins at once.
             take_turn(cursor)
-            everybody = self._read(cursor)
+            everybody = _read(cursor)
             steps = self._steps(everybody)
             self._keep_an_admin(steps, everybody)
             there = self._in_litellm([step for step in steps if step.wished and not step.error])
@@ -224,17 +275,6 @@ class People:
             self._write_in_litellm([step for step in steps if step.remote and not step.error])
         return steps
 
-    def _read(self, cursor: Any) -> list[Person]:
-        cursor.execute(
-            "SELECT id::text, username, email, coalesce(oauth_id, ''), coalesce(roles, '{}'),"
-            f" coalesce(is_active, true), {', '.join(LIMITS)} FROM users ORDER BY username"
-        )
-        found = []
-        for one, username, email, login, roles, is_active, *limits in cursor.fetchall():
-            values = dict(zip(LIMITS, limits, strict=True))
-            found.append(Person(one, username, email, login, tuple(roles), is_active, values))
-        return found
-
     def _steps(self, everybody: Sequence[Person]) -> list[Step]:
         steps: list[Step] = []
         seen: dict[str, Step] = {}
@@ -242,7 +282,7 @@ class People:
             if wish.user is None:
                 for person in everybody:
                     if person.is_active and not person.is_system:
-                        steps.append(Step(person.name, person, wished=dict(wish.limits)))
+                        steps.append(_one_of_all(person, wish))
                 continue
             step = self._named(wish, everybody)
             if step.person and step.person.id in seen:
@@ -303,7 +343,9 @@ class People:
             if set(roles) != set(person.roles):
                 step.columns["roles"] = roles
                 step.changes.append({"field": "roles", "before": list(person.roles), "after": roles})
-                step.notes.append(_reach(step.role))
+                step.notes += [f"from {grade(person.roles)} to {grade(roles)}", _reach(step.role)]
+            else:
+                step.notes.append(f"is {grade(roles)} already")
         for name, value in step.wished.items():
             if person.limits[name] != value:
                 step.columns[name] = value
@@ -378,6 +420,18 @@ class People:
                 )
 
 
+def _read(cursor: Any) -> list[Person]:
+    cursor.execute(
+        "SELECT id::text, username, email, coalesce(oauth_id, ''), coalesce(roles, '{}'),"
+        f" coalesce(is_active, true), {', '.join(LIMITS)} FROM users ORDER BY username"
+    )
+    found = []
+    for one, username, email, login, roles, is_active, *limits in cursor.fetchall():
+        values = dict(zip(LIMITS, limits, strict=True))
+        found.append(Person(one, username, email, login, tuple(roles), is_active, values))
+    return found
+
+
 def read_users(client: LiteLLMClient, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """LiteLLM's users of these ids that there are, by id. Raises LiteLLMError."""
     chunks = [list(ids[start : start + CHUNK]) for start in range(0, len(ids), CHUNK)]
@@ -430,13 +484,20 @@ def message(steps: Sequence[Step], check_mode: bool) -> str:
     changed = [one for one in entries if one["changed"]]
     failed = [one for one in entries if one["failed"]]
     verb = "to change" if check_mode else "changed"
-    unchanged = len(entries) - len(changed) - len(failed)
+    left = sum(step.left_out for step in steps)
+    unchanged = len(entries) - len(changed) - len(failed) - left
     said = [f"{len(changed)} {verb}"] * bool(changed) + [f"{unchanged} as wanted"] * bool(unchanged)
     said += [f"{len(failed)} failed"] * bool(failed)
+    said += [f"{left} left out, as nobody has ever logged in with them"] * bool(left)
     text = f"LiteMaaS users: {', '.join(said) or 'nobody is there'}"
-    notes = [f"{one['name']}: {one['msg']}" for one in failed[:3]]
-    if len(failed) > 3:
-        notes.append(f"and {len(failed) - 3} more (see results)")
-    if not failed and len(entries) == 1 and entries[0]["msg"] not in ("updated", "as wanted"):
-        notes = [f"{entries[0]['name']}: {entries[0]['msg']}"]
+    notes = [f"{one['name']}: {one['msg']}" for one in failed[:NAMED]]
+    if len(failed) > NAMED:
+        notes.append(f"and {len(failed) - NAMED} more (see results)")
+    named = [(step, one) for step, one in zip(steps, entries, strict=True) if not step.error and not step.left_out]
+    if not failed and len(named) == 1 and named[0][1]["msg"] not in ("updated", "as wanted"):
+        notes = [f"{named[0][1]['name']}: {named[0][1]['msg']}"]
+    else:
+        # Of several, what each was and is.
+        roles = [f"{step.name}: {step.notes[0]}" for step, _entry in named if step.role]
+        notes += roles[:NAMED] + [f"and {len(roles) - NAMED} more (see results)"] * (len(roles) > NAMED)
     return f"{text}. {'; '.join(notes)}" if notes else text
