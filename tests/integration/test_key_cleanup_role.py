@@ -123,16 +123,26 @@ def test_cron_on_a_host(
     (bastion.root / "usr/local/bin/cleanup-litemaas-keys-litellm-rhpds.sh").write_text("#!/bin/sh\n")
     (bastion.root / "etc/logrotate.d/litemaas-key-cleanup-litellm-rhpds").write_text("/var/log/x {}\n")
     # Of another LiteMaaS, by the same role.
-    other = "etc/logrotate.d/litemaas-key-cleanup-lab"
-    (bastion.root / other).write_text("# Managed by rhpds.litemaas\n")
-    bastion.crontab.write_text(f"MAILTO=root\n#{OLDER}\n{OLDER}\n5 4 * * * /usr/bin/true\n")
+    theirs = "etc/logrotate.d/litemaas-key-cleanup-lab"
+    (bastion.root / theirs).write_text("# Managed by rhpds.litemaas
+")
+    other = OLDER.replace("litellm-rhpds", "litellm-other")
+    bastion.crontab.write_text(f"MAILTO=root
+#{OLDER}
+{OLDER}
+{other}
+5 4 * * * /usr/bin/true
+")
     foreseen = bastion.play("install_key_cleanup", check=True)
     assert "Keys would be cleaned up at" in foreseen.stdout and "; the older clean-up would go: " in foreseen.stdout
     done = bastion.play("install_key_cleanup", verbosity=3)
     assert done.rc == 0, done.output
+    # The older one was for a namespace; others than the one that is meant are named.
+    for play, words in ((foreseen, "would go"), (done, "is gone")):
+        assert f"; with it that of litellm-other, litellm-rhpds {words}, lines in the crontab" in play.stdout
     secrets = [stack.master_key, stack.litellm_dsn, stack.litemaas_dsn]
     assert not [one for one in secrets if one in done.output]
-    assert bastion.files() == sorted([*OURS, other])
+    assert bastion.files() == sorted([*OURS, theirs])
     assert bastion.crontab.read_text() == f"MAILTO=root\n#{OLDER}\n5 4 * * * /usr/bin/true\n"
     assert (bastion.root / "etc/litemaas-key-cleanup.env").stat().st_mode & 0o777 == 0o600
     others = "".join((bastion.root / name).read_text() for name in OURS if not name.endswith(".env"))
@@ -258,6 +268,8 @@ def test_a_cronjob_in_the_cluster(
     command[0] = str(place / command[0])
     given_env = {"ANSIBLE_COLLECTIONS_PATH": environment["ANSIBLE_COLLECTIONS_PATH"]}
     given_env |= dict.fromkeys(("HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(runner.folder))
+    # The fake node puts the pod's own folder in place of a mount, and this checkout may lie below it.
+    assert [one["mountPath"] for one in job["template"]["spec"]["containers"][0].pop("volumeMounts")] == ["/tmp"]
     listed = job["template"]["spec"]["containers"][0]["env"]
     listed[:] = [one for one in listed if one["name"] not in given_env]
     listed += [{"name": name, "value": value} for name, value in given_env.items()]
