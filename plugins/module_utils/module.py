@@ -47,6 +47,9 @@ class LiteMaaSModule(AnsibleModule):
             if key and key != key.strip():  # a file's last line break, for example
                 self.params[option] = key.strip()
                 self.no_log_values.add(key.strip())
+        for option, value in self.params.items():
+            if option.endswith("_percent") and isinstance(value, int) and not 0 <= value <= 100:
+                self.fail_json(msg=f"{option} is {value}: a share of all is 0 to 100 percent. Nothing was done")
 
     def _warn_of_the_environment(self) -> None:
         """What the environment says wins over the namespace, and may be another deployment's: say so."""

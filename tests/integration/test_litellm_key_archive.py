@@ -124,6 +124,8 @@ def test_more_than_its_share_is_refused(archive: Archive, run_module: Any) -> No
     assert refused.failed and not refused.changed
     assert "Nothing was removed: 6 of " in refused["msg"] and "archive_allow_mass_cleanup=true" in refused["msg"]
     assert len(archive.names()) == 6
+    beyond = run_module(MODULE, {"older_than": OLD, "max_percent": 500})
+    assert beyond.failed and beyond["msg"] == "max_percent is 500: a share of all is 0 to 100 percent. Nothing was done"
     assert run_module(MODULE, {"older_than": OLD, "max_percent": 0, "allow_mass_cleanup": True}).changed
     assert archive.names() == []
 

@@ -339,6 +339,10 @@ def backups(objects: Objects) -> dict[str, Any]:
 # ---- LiteMaaS's backend ----
 
 
+#: Stands for a pod's name.
+_POD = "\0"
+
+
 def backend(objects: Objects, errors: Errors, api: Callable[[], Any]) -> dict[str, Any]:
     """Each backend pod's own word on its health, and whether it serves made-up data, whatever its health check says.
 
@@ -346,6 +350,8 @@ def backend(objects: Objects, errors: Errors, api: Callable[[], Any]) -> dict[st
         api: see :meth:`~.client.Cluster.api`.
     """
     found = []
+    #: An error without its pod's name -> the pods that have it: the API server's words are long.
+    failed: dict[str, list[str]] = {}
     try:
         key = (objects.secret(BACKEND_SECRET) or {}).get(ADMIN_KEY, "")
     except ClusterError as failure:
@@ -364,7 +370,7 @@ def backend(objects: Objects, errors: Errors, api: Callable[[], Any]) -> dict[st
             if MOCK_WORDS in _log(objects, name, _backend_container(pod), limitBytes=str(LOG_START)).lower():
                 entry.update(mock=True, how="its log says so")
         except ClusterError as failure:
-            errors.append(str(failure))
+            failed.setdefault(str(failure).replace(name, _POD), []).append(name)
         if not entry["ready"]:
             continue
         port = tunnel.PodPort(api(), objects.name, name, _port_of(pod))
@@ -372,7 +378,10 @@ def backend(objects: Objects, errors: Errors, api: Callable[[], Any]) -> dict[st
             with through(port) as opener:
                 entry.update({"health": entry["health"], **ask_backend(opener, key, bool(entry["mock"]))})
         except ClusterError as failure:
-            errors.append(str(failure))
+            failed.setdefault(str(failure).replace(name, _POD), []).append(name)
+    for words, names in failed.items():
+        text = words.replace(_POD, names[0])
+        errors.append(f"{text.rstrip('.')} (also for {', '.join(names[1:])})" if names[1:] else text)
     return {"backends": found}
 
 

@@ -12,6 +12,7 @@ No value and no hash of a key is ever read: aliases, guids and numbers are all t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -123,11 +124,20 @@ def collect(sources: Sources, options: Options) -> dict[str, dict[str, Any]]:
     return _Collector(sources, options).run()
 
 
+#: Words of a name that this machine can't resolve, Python's and those of C libraries.
+_UNRESOLVED = re.compile(r"Failed to resolve|NameResolutionError|Name or service not known|name resolution|getaddrinfo")
+
+
+def unresolved(failure: LiteLLMError) -> bool:
+    """Whether a proxy wasn't asked, as its name doesn't resolve here: a Route's often does so in its own network alone."""
+    return failure.status is None and bool(_UNRESOLVED.search(failure.words))
+
+
 def blind(failure: Exception) -> bool:
     """Whether a failure says what this run lacks, a right or an address, and nothing of the server."""
     if isinstance(failure, NothingRead):
         return failure.blind
-    if isinstance(failure, BadOption):
+    if isinstance(failure, BadOption) or (isinstance(failure, LiteLLMError) and unresolved(failure)):
         return True
     # Words of the API server, as all of the ways to it give them; a tunnel's come as the database's trouble.
     return isinstance(failure, ClusterError) and any(f"HTTP {status}: " in str(failure) for status in (401, 403))
@@ -233,9 +243,15 @@ class _Collector:
         try:
             said = asked.get("/health/readiness")
         except LiteLLMError as failure:
+            if unresolved(failure):
+                failure = LiteLLMError(
+                    failure.attempt,
+                    words=f"not checked from here, as the name does not resolve ({failure.words})",
+                    advice="Look from a machine that resolves it, or give litellm_url",
+                )
             if failure.status is None:
                 self.silence = failure
-                raise
+                raise failure from None
             return {"url": client.url, "ready": False, "status": f"HTTP {failure.status}", "words": failure.words}
         said = said if isinstance(said, dict) else {}
         if "litellm_version" not in said:

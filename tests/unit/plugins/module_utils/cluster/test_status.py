@@ -237,6 +237,33 @@ def test_a_backend_that_keeps_its_users_to_itself_is_not_said_to_be_well():
     assert status.ask_backend(backend({}, health=503), "")["health"] == "HTTP 503"
 
 
+def test_an_error_that_all_backends_have_is_said_once(monkeypatch):
+    pods = [
+        {
+            "metadata": {"name": name, "labels": {"app": "litellm-backend"}},
+            "spec": {"containers": [{"name": "backend"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        for name in ("b-1", "b-2", "b-3")
+    ]
+
+    class Port:
+        def __init__(self, api, namespace, pod, port):
+            self.pod = pod
+
+    def through(port):
+        why = "HTTP 403: pods/portforward is forbidden" if port.pod != "b-3" else "no answer"
+        raise ClusterError(f"Connect to pod maas/{port.pod}", why, "The account needs create there")
+
+    monkeypatch.setattr(status.tunnel, "PodPort", Port)
+    monkeypatch.setattr(status, "through", through)
+    errors = []
+    status.backend(objects(pods=pods, log="ready", backend_secret={"data": {}}), errors, lambda: None)
+    assert len(errors) == 2
+    assert errors[0].startswith("Connect to pod maas/b-1: ") and errors[0].endswith(" (also for b-2)")
+    assert errors[1].startswith("Connect to pod maas/b-3: ") and "also" not in errors[1]
+
+
 @pytest.mark.parametrize(("log", "mock"), [("WARN Using mock data\n", True), ("ready\n", None)])
 def test_the_log_of_a_backend_tells_too(log, mock):
     pod = {

@@ -19,6 +19,7 @@ import yaml
 
 from ansible_collections.rhpds.litemaas.plugins.filter.status_text import status_text
 from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster.client import ClusterError
+from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.client import LiteLLMClient
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litellm.errors import BadOption
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import status, status_files, status_page, verdict
 from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas.database import DatabaseError
@@ -455,6 +456,20 @@ def test_a_proxy_that_does_not_answer_is_no_want_of_knowledge():
     parts = well()
     parts["database"] = {"read": "unread", "errors": ["refused"]}
     assert made(parts)["state"] == "broken"
+
+
+def test_a_proxy_whose_name_does_not_resolve_here_was_not_checked():
+    """Nothing is asked of the network: .invalid is nobody's by RFC 2606."""
+    client = LiteLLMClient("http://litellm.example.invalid", "sk-x", retries=0)
+    found = status.collect(status.Sources(client=client), status.Options(parts=["litellm"]))
+    assert found["litellm"]["unknown"]
+    told = made({**well(), **found})
+    assert told["state"] == "attention"
+    assert "not checked from here, as the name does not resolve" in told["reasons"][0]["text"]
+    # One that refuses is down.
+    closed = status.Sources(client=LiteLLMClient("http://127.0.0.1:9", "sk-x", retries=0))
+    found = status.collect(closed, status.Options(parts=["litellm"]))
+    assert "unknown" not in found["litellm"] and made({**well(), **found})["state"] == "broken"
 
 
 @pytest.mark.parametrize("name", ["litellm", "database"])
