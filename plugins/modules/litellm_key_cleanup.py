@@ -273,7 +273,11 @@ def work(module, client):
             )
             return cleanup.run(module.check_mode)
     except ValueError as failure:
-        return {"failed": True, "changed": False, "msg": f"{failure} (with the playbook an option has cleanup_ before its name)"}
+        return {
+            "failed": True,
+            "changed": False,
+            "msg": f"{failure} (with the playbook an option has cleanup_ before its name)",
+        }
 
 
 if __name__ == "__main__":

@@ -124,15 +124,9 @@ def test_cron_on_a_host(
     (bastion.root / "etc/logrotate.d/litemaas-key-cleanup-litellm-rhpds").write_text("/var/log/x {}\n")
     # Of another LiteMaaS, by the same role.
     theirs = "etc/logrotate.d/litemaas-key-cleanup-lab"
-    (bastion.root / theirs).write_text("# Managed by rhpds.litemaas
-")
+    (bastion.root / theirs).write_text("# Managed by rhpds.litemaas\n")
     other = OLDER.replace("litellm-rhpds", "litellm-other")
-    bastion.crontab.write_text(f"MAILTO=root
-#{OLDER}
-{OLDER}
-{other}
-5 4 * * * /usr/bin/true
-")
+    bastion.crontab.write_text(f"MAILTO=root\n#{OLDER}\n{OLDER}\n{other}\n5 4 * * * /usr/bin/true\n")
     foreseen = bastion.play("install_key_cleanup", check=True)
     assert "Keys would be cleaned up at" in foreseen.stdout and "; the older clean-up would go: " in foreseen.stdout
     done = bastion.play("install_key_cleanup", verbosity=3)
@@ -171,7 +165,7 @@ def test_cron_on_a_host(
     removed = bastion.play("remove_key_cleanup")
     assert removed.rc == 0, removed.output
     assert "4 files removed; left alone" in removed.stdout
-    assert bastion.files() == ["etc/logrotate.d/litemaas-key-cleanup", other, "var/log/litemaas-key-cleanup.log"]
+    assert bastion.files() == ["etc/logrotate.d/litemaas-key-cleanup", theirs, "var/log/litemaas-key-cleanup.log"]
 
 
 def test_what_cannot_work_on_a_host_is_refused(bastion: Bastion) -> None:
