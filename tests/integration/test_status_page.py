@@ -144,6 +144,13 @@ def test_a_phone_shows_it_without_scrolling_sideways(tab: browser.Page, report: 
     tab.open(report)
     tab.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     assert tab.run("document.documentElement.scrollWidth") <= 390
+    # A moment is in one line, what expires soon is there whole, and what is wider says so at its edge.
+    lines = "(r => (r.selectNodeContents(e), r.getClientRects().length))(document.createRange())"
+    assert set(tab.run(f"[...document.querySelectorAll('#keys td.t')].map(e => {lines})")) == {1}
+    assert tab.run("[...document.querySelectorAll('#keys .two .t')].every(e => e.getBoundingClientRect().right <= 390)")
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    cues = tab.run(f"{wide}.map(e => getComputedStyle(e).backgroundAttachment)")
+    assert cues and set(cues) == {"local, local, scroll, scroll"}
     sizes = "[...document.querySelectorAll('svg text, td, p, dd')].map(e => parseFloat(getComputedStyle(e).fontSize))"
     assert tab.run(f"Math.min(...{sizes})") >= 12
 

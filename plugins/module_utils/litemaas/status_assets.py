@@ -71,7 +71,10 @@ svg .track{fill:var(--track)}
 svg .axis{stroke:var(--line)}
 details{margin-top:.6rem}
 summary{cursor:pointer;color:var(--accent);font-size:.9rem;width:max-content;max-width:100%}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;background:linear-gradient(90deg,var(--card) 40%,transparent) 0 0/2.4rem 100% no-repeat local,
+linear-gradient(270deg,var(--card) 40%,transparent) 100% 0/2.4rem 100% no-repeat local,
+linear-gradient(90deg,rgb(128 140 152/.45),transparent) 0 0/.7rem 100% no-repeat scroll,
+linear-gradient(270deg,rgb(128 140 152/.45),transparent) 100% 0/.7rem 100% no-repeat scroll}
 .scroll+.scroll,figure+.scroll{margin-top:1.2rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
 caption{text-align:left;color:var(--soft);font-size:.88rem;padding-bottom:.4rem}
@@ -80,6 +83,7 @@ unicode-bidi:isolate}
 thead th{color:var(--soft);font-weight:600;white-space:nowrap}
 tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
 .n{text-align:right}
+.t{white-space:nowrap}
 thead .n button{text-align:right}
 thead button{border:0;padding:.1rem 0;background:none;color:inherit;font-weight:600}
 thead button::after{content:" \2195";color:var(--soft)}
@@ -98,7 +102,7 @@ pre{overflow-x:auto;background:var(--bg);border:1px solid var(--line);border-rad
 margin:0 0 1rem;font:.82rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{color:var(--soft);font-size:.88rem;margin-top:2rem}
 @media (max-width:36rem){.page{padding:1rem .8rem 3rem}.head,.card{padding:1rem}.reasons li{grid-template-columns:1fr}
-.reasons .way{grid-column:1}h1{font-size:1.45rem}.tiles{grid-template-columns:1fr 1fr}}
+.reasons .way{grid-column:1}h1{font-size:1.45rem}th,td{padding-right:.6rem}tbody th{min-width:4.5rem}.tiles{grid-template-columns:1fr 1fr}}
 @media print{body{background:none}.bar button,.controls,.pages,.jump{display:none!important}
 .card,.head{break-inside:avoid}}
 """
@@ -170,6 +174,7 @@ SCRIPT = r"""
           var cell = document.createElement(place ? "td" : "th");
           if (!place) { cell.scope = "row"; }
           if (column.numeric) { cell.className = "n"; }
+          if (column.kind === "time") { cell.className = "t"; }
           var value = data.rows[number][place];
           cell.textContent = column.kind === "state" ? data.words[value] : shown(value, column.kind);
           line.append(cell);

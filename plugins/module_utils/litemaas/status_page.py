@@ -200,20 +200,7 @@ def _not_asked(reasons: Mapping[str, str]) -> str:
 def _keys(part: Part) -> str:
     bars = [(words(state), count, number(count)) for state, count in part["states"].items()]
     chart = _bars("keys-states", "Keys by state", bars, ("State", "Keys"))
-    rows = [
-        (
-            "all other guids" if one["guid"] is None else one["guid"] or "no guid",
-            number(one["keys"]),
-            moment(one["first"]),
-            moment(one["last"]),
-        )
-        for one in part["expiring_by_guid"]
-    ]
-    caption = f"Keys that expire within {part['expiring_within']}, by guid"
-    soon = (
-        _table(caption, ("Guid", "#Keys", "First, UTC", "Last, UTC"), rows)
-        or f'<p class="note">None expires within {text(part["expiring_within"])}.</p>'
-    )
+    soon = _soon(part) or f'<p class="note">None expires within {text(part["expiring_within"])}.</p>'
     more = {
         "over budget": part["over_budget"],
         "active rows of LiteMaaS without a key": part["orphaned_rows"],
@@ -227,6 +214,28 @@ def _keys(part: Part) -> str:
         f"<div><h3>Soon to expire</h3>{soon}</div></div>"
         + _long_table("keys", "All keys" if not note else "Keys", KEY_COLUMNS, part["items"], [*part["states"]])
     )
+
+
+def _soon(part: Part) -> str:
+    """Keys that expire, by guid: as many as stand beside the chart, the others folded."""
+    guids = part["expiring_by_guid"]
+    years = {str(one[which])[:4] for one in guids for which in ("first", "last")}
+    # A phone has no room for a year that is the same everywhere.
+    start, where = (5, f", in {years.pop()}") if len(years) == 1 else (0, "")
+    rows = [
+        (
+            "all other guids" if one["guid"] is None else one["guid"] or "no guid",
+            number(one["keys"]),
+            moment(one["first"])[start:],
+            moment(one["last"])[start:],
+        )
+        for one in guids
+    ]
+    columns = ("Guid", "#Keys", "First, UTC", "Last, UTC")
+    caption = f"Keys that expire within {part['expiring_within']}, by guid{where}"
+    more = _table(f"{caption}: the others", columns, rows[BESIDE:])
+    folded = f"<details><summary>{number(len(rows) - BESIDE)} more</summary>{more}</details>" if more else ""
+    return _table(caption, columns, rows[:BESIDE]) + folded
 
 
 def _models(part: Part) -> str:
@@ -499,12 +508,12 @@ def _figure(identity: str, title: str, described: str, height: int, lines: str, 
 
 
 def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; a column whose name begins with # is of numbers."""
+    """A table; a column whose name begins with # is of numbers, one that ends with UTC of moments."""
     lines = "".join(_row(columns, row) for row in rows)
     if not lines:
         return ""
     heads = "".join(
-        f'<th scope="col"{" class=n" if one.startswith("#") else ""}>{text(one.lstrip("#"))}</th>' for one in columns
+        f'<th scope="col"{_class_of(one)}>{text(one.lstrip("#"))}</th>' for one in columns
     )
     return (
         f'<div class="scroll" role="region" aria-label="{text(caption)}" tabindex="0">'
@@ -516,10 +525,14 @@ def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def _row(columns: Sequence[str], row: Sequence[Any]) -> str:
     cells = [f'<th scope="row">{text(row[0])}</th>']
     cells += [
-        f"<td{' class=n' if column.startswith('#') else ''}>{text(value)}</td>"
+        f"<td{_class_of(column)}>{text(value)}</td>"
         for column, value in zip(columns[1:], row[1:], strict=True)
     ]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _class_of(column: str) -> str:
+    return " class=n" if column.startswith("#") else " class=t" if column.endswith("UTC") else ""
 
 
 #: Field, heading, kind.
@@ -541,6 +554,8 @@ MODEL_COLUMNS = (
     ("active_subscriptions", "Subscriptions", "number"),
 )
 NUMERIC = ("money", "budget", "number")
+#: Rows of a table that are as high as the chart beside it.
+BESIDE = 6
 
 
 def _long_table(

@@ -736,6 +736,23 @@ def test_a_path_that_is_no_good_is_refused_before_anything_is_read(tmp_path):
             status_files.check(str(path))
 
 
+def test_many_guids_that_expire_are_folded_and_say_their_year_once():
+    parts = well()
+    guids = [
+        {"guid": f"g{number}", "keys": 2, "first": "2026-01-02T03:04:05Z", "last": "2026-01-03T03:04:05Z", "guids": 1}
+        for number in range(9)
+    ]
+    parts["keys"]["expiring_by_guid"] = guids
+    page = status_page.page(made(parts))
+    assert "by guid, in 2026<" in page and "<td class=t>01-02 03:04</td>" in page
+    beside, _summary, folded = page.partition("<summary>3 more</summary>")
+    assert beside.count('<th scope="row">g') == 6
+    assert [name in folded for name in (">g5<", ">g6<", ">g8<")] == [False, True, True]
+    guids[8]["last"] = "2027-01-01T00:00:00Z"
+    page = status_page.page(made({**parts, "keys": {**parts["keys"], "expiring_by_guid": guids[-6:]}}))
+    assert "<td class=t>2026-01-02 03:04</td>" in page and " more</summary>" not in page
+
+
 # ---- lines ----
 
 
