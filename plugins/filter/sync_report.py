@@ -58,7 +58,7 @@ HEADINGS = {
     "config_models": "models of LiteLLM's config.yaml, which LiteMaaS doesn't show",
     "blocked_by_subscriptions": "models kept for their active subscriptions",
     "orphaned_keys": "active keys of LiteMaaS that LiteLLM doesn't have",
-    "keys_without_alias": "active keys of LiteMaaS that can't be compared, without an alias and with a hash new to LiteLLM",
+    "keys_without_alias": "active keys of LiteMaaS that can't be compared: no alias, and LiteLLM doesn't know the hash",
     "alive_revoked_keys": "keys inactive in LiteMaaS that still work in LiteLLM",
     "stuck_subscriptions": "subscriptions that the backend's own sync made inactive, of models that are there again",
     "stuck_keys": "keys that it made inactive with them",

@@ -9,12 +9,12 @@ name: mistaken_variables
 short_description: Variables given on the command line that a playbook of this collection doesn't know
 version_added: 1.0.0
 description:
-  - Ansible ignores a variable that nothing reads. This finds those that were meant for a playbook of this collection and
-    would have no effect, as C(cleanup_gracee) or C(protected_aliases) with C(cleanup_keys).
-  - Only what was given with C(-e) is looked at, by name. What the playbook knows is read in the playbook, and in the roles
-    that it includes.
-  - A name is a mistake where it has the prefix of the playbook's or of its role's variables and is none of them, where it
-    is one of them without the prefix, or where it is nearly one of the playbook's and no other playbook's. All other
+  - Ansible ignores a variable that nothing reads. This finds those that were meant for a playbook of this collection
+    and would have no effect, as C(cleanup_gracee) or C(protected_aliases) with C(cleanup_keys).
+  - Only what was given with C(-e) is looked at, by name. What the playbook knows is read in the playbook, and in the
+    roles that it includes.
+  - A name is a mistake where it has the prefix of the playbook's or of its role's variables and is none of them, where
+    it is one of them without the prefix, or where it is nearly one of the playbook's and no other playbook's. All other
     names are somebody else's.
 author:
   - rhpds.litemaas contributors (@rhpds)

@@ -64,8 +64,8 @@ options:
     default: false
   list_admins:
     description:
-      - Only say who is an admin, and who may look at everything. Nothing is written. Not with anything that would change
-        somebody.
+      - Only say who is an admin, and who may look at everything. Nothing is written. Not with anything that would
+        change somebody.
     type: bool
     default: false
   role:

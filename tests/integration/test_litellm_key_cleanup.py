@@ -674,7 +674,7 @@ def test_a_row_that_litellm_cannot_read_is_named_with_the_way_on(
         assert f"can't read {stores.prefix}broken ({column}; token {token})" in said
         assert "Nothing was deleted. rhpds.litemaas.litellm_virtual_key_rows with the token in tokens" in said
         assert ("POST /key/update" in said) is kept
-    with pytest.raises(DatabaseError, match="nothing was deleted. Where a row .* litellm_dsn names it"):
+    with pytest.raises(DatabaseError, match=r"nothing was deleted\. Where a row .* litellm_dsn names it"):
         stores.clean(client, litemaas_dsn=None, litellm_dsn=None)
     assert stores.alive() == ["broken", "old"]
     if kept:

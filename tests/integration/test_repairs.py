@@ -469,7 +469,7 @@ def test_the_exit_code_tells_and_the_playbook_repairs(repair: Lab, run_playbook:
     nameless = repair.add_key(None, "t0")
     done = run_playbook(CHECK, options)
     assert done.rc == 0, done.output
-    assert "active keys of LiteMaaS that can't be compared, without an alias" in done.output
+    assert "active keys of LiteMaaS that can't be compared: no alias" in done.output
     assert "The stores are in line. What is listed above is no difference, or cannot be told from none" in done.output
     repair.run("DELETE FROM api_keys WHERE id = %s", nameless)
     subscription = repair.subscribe(repair.prefix + "a")

@@ -129,7 +129,7 @@ _UNRESOLVED = re.compile(r"Failed to resolve|NameResolutionError|Name or service
 
 
 def unresolved(failure: LiteLLMError) -> bool:
-    """Whether a proxy wasn't asked, as its name doesn't resolve here: a Route's often does so in its own network alone."""
+    """Whether a proxy wasn't asked, as its name doesn't resolve here: a Route's may do so in its own network alone."""
     return failure.status is None and bool(_UNRESOLVED.search(failure.words))
 
 

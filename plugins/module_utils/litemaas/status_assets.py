@@ -102,7 +102,8 @@ pre{overflow-x:auto;background:var(--bg);border:1px solid var(--line);border-rad
 margin:0 0 1rem;font:.82rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{color:var(--soft);font-size:.88rem;margin-top:2rem}
 @media (max-width:36rem){.page{padding:1rem .8rem 3rem}.head,.card{padding:1rem}.reasons li{grid-template-columns:1fr}
-.reasons .way{grid-column:1}h1{font-size:1.45rem}th,td{padding-right:.6rem}tbody th{min-width:4.5rem}.tiles{grid-template-columns:1fr 1fr}}
+.reasons .way{grid-column:1}h1{font-size:1.45rem}
+th,td{padding-right:.6rem}tbody th{min-width:4.5rem}.tiles{grid-template-columns:1fr 1fr}}
 @media print{body{background:none}.bar button,.controls,.pages,.jump{display:none!important}
 .card,.head{break-inside:avoid}}
 """

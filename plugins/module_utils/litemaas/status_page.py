@@ -512,9 +512,7 @@ def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) 
     lines = "".join(_row(columns, row) for row in rows)
     if not lines:
         return ""
-    heads = "".join(
-        f'<th scope="col"{_class_of(one)}>{text(one.lstrip("#"))}</th>' for one in columns
-    )
+    heads = "".join(f'<th scope="col"{_class_of(one)}>{text(one.lstrip("#"))}</th>' for one in columns)
     return (
         f'<div class="scroll" role="region" aria-label="{text(caption)}" tabindex="0">'
         f"<table><caption>{text(caption)}</caption>"
@@ -524,10 +522,7 @@ def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 def _row(columns: Sequence[str], row: Sequence[Any]) -> str:
     cells = [f'<th scope="row">{text(row[0])}</th>']
-    cells += [
-        f"<td{_class_of(column)}>{text(value)}</td>"
-        for column, value in zip(columns[1:], row[1:], strict=True)
-    ]
+    cells += [f"<td{_class_of(column)}>{text(value)}</td>" for column, value in zip(columns[1:], row[1:], strict=True)]
     return f"<tr>{''.join(cells)}</tr>"
 
 

@@ -75,7 +75,7 @@ def test_report_says_what_differs() -> None:
     assert sync_report(report, 2) == [
         "models only in LiteLLM: 2 (a, b)",
         "active keys of LiteMaaS that LiteLLM doesn't have: 300 (k0, k1, …)",
-        "active keys of LiteMaaS that can't be compared, without an alias and with a hash new to LiteLLM: 1 (7)",
+        "active keys of LiteMaaS that can't be compared: no alias, and LiteLLM doesn't know the hash: 1 (7)",
     ]
     assert sync_report({}) == ["no differences"]
     blocked = [{"id": str(n), "alias": f"k{n}", "why": "nobody revoked it" if n else None} for n in range(6)]
