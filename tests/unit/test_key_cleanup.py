@@ -244,6 +244,6 @@ def test_the_role_hands_each_option_over_under_its_own_name() -> None:
 
 def test_the_playbook_of_the_archive_hands_each_option_over() -> None:
     (play,) = loaded("playbooks/prune_key_archive.yml")
-    given = play["tasks"][0]["block"][0]["rhpds.litemaas.litellm_key_archive"]
+    given = play["tasks"][-1]["block"][0]["rhpds.litemaas.litellm_key_archive"]
     for name in ("older_than", "forget_guids", "max_percent", "allow_mass_cleanup"):
         assert given[name] == f"{{{{ archive_{name} | default(omit) }}}}"
