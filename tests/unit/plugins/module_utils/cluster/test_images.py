@@ -11,7 +11,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import fact
 
 
 @pytest.mark.parametrize(
-    ("image", "other", "order"),
+    ("left", "right", "order"),
     [
         ("r/litellm:main-v1.81.14-stable", "r/litellm:main-v1.106.0-stable", -1),
         ("r/litellm:v1.81.0-stable-custom", "other/litellm:main-v1.81.0", 0),
@@ -21,9 +21,9 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.cluster import fact
         ("r/litellm@sha256:11", "r/litellm@sha256:22", None),
     ],
 )
-def test_order(image: str, other: str, order: int | None) -> None:
-    assert images.order(image, other) == order
-    assert images.order(other, image) == (order if order is None else -order)
+def test_order(left: str, right: str, order: int | None) -> None:
+    assert images.order(left, right) == order
+    assert images.order(right, left) == (order if order is None else -order)
 
 
 def test_a_verifier_is_that_of_its_password_alone() -> None:
