@@ -68,8 +68,7 @@ def database(admin_dsn: str, name: str | None = None) -> Iterator[str]:
         finally:
             with connection.cursor() as cursor:
                 # Whoever is still connected would hold the database.
-                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-                cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:
         connection.close()
 

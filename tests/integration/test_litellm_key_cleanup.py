@@ -648,7 +648,8 @@ def test_grace_is_counted_from_the_expiry(stores: Stores) -> None:
     ("column", "value", "kept"),
     [
         ("metadata", "null", True),
-        ("metadata", '"a text"', True),
+        # An update that mends it on 1.81.14 is refused by 1.106.0.
+        ("metadata", '"a text"', False),
         ("aliases", "[1]", True),
         ("expires", "10000-01-01", False),
         ("expires", "0044-03-15 BC", False),

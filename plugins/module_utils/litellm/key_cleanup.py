@@ -94,7 +94,7 @@ _COUNT = """SELECT count(*) FROM "LiteLLM_VerificationToken" WHERE team_id IS DI
 #: should be an object and isn't, and moments of no year from 1 to 9999.
 _UNREADABLE = """
 SELECT k.token, k.key_alias, k.metadata ->> 'guid', string_agg(field.key, ', ' ORDER BY field.key),
-  bool_and(field.key IN ('metadata', 'aliases', 'config', 'permissions'))
+  bool_and(field.key IN ('metadata', 'aliases', 'config', 'permissions') AND jsonb_typeof(field.value) <> 'string')
 FROM "LiteLLM_VerificationToken" k, jsonb_each(to_jsonb(k)) field
 WHERE field.key IN ('metadata', 'aliases', 'config', 'permissions') AND jsonb_typeof(field.value) <> 'object'
   OR field.key IN ('expires', 'created_at', 'updated_at') AND field.value #>> '{}' !~ '^[0-9]{4}-[^B]*$'
