@@ -215,8 +215,7 @@ def role(superuser_dsn: str, name: str, password: str) -> Iterator[str]:
             yield f"postgresql://{name}:{password}@{parts.hostname}:{parts.port}/{name}"
         finally:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-                cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
                 cursor.execute(f'DROP ROLE IF EXISTS "{name}"')
     finally:
         connection.close()
