@@ -29,6 +29,7 @@ from ansible_collections.rhpds.litemaas.plugins.module_utils.litemaas import (
     sealed,
 )
 from ansible_collections.rhpds.litemaas.tests.integration import cluster, harness, proxies
+from ansible_collections.rhpds.litemaas.tests.integration.kube import eventually
 from ansible_collections.rhpds.litemaas.tests.integration.test_database_dump import in_pod, parts
 
 SCHEMA = harness.CHECKOUT / "tests/stack/litemaas_schema.sql"
@@ -132,6 +133,8 @@ def test_what_a_killed_restore_has_left_is_named(catalogue: str, tmp_path: Path)
     with contextlib.closing(psycopg2.connect(catalogue.rpartition("/")[0] + f"/{left}")):
         said = job(catalogue, backup, check=True).restore(True, None, 1)
         assert "drop_databases" not in said["msg"] and said["kept"][0]["in_use"], said
+    # The server takes a moment to notice that somebody has gone.
+    eventually(lambda: not job(catalogue, backup, check=True).restore(True, None, 1)["kept"][0]["in_use"])
     command = f"rhpds.litemaas.restore -e drop_databases={left} -e confirm={name_of(catalogue)}"
     for result in (
         job(catalogue, backup, check=True).restore(True, None, 1),
