@@ -555,6 +555,7 @@ def test_a_rollout_that_fails_says_what_the_secret_has(lab: operatelab.Lab) -> N
     assert f"has the new master key, the old one as {rotation.PREVIOUS}" in str(failure.value)
     assert "goes on with the same new key" in str(failure.value) and "sk-" not in str(failure.value)
     assert "What was applied stays" not in str(failure.value)
+    assert failure.value.changes, "the Secret was written"
     lab.faults("")
     operator, place = runner_of(lab)
     done = rotation.MasterKey(operator, place, lambda key: LiteLLMClient(proxy, key), verify=False).run()

@@ -294,6 +294,16 @@ class Rotation:
         self.result.restarted += [one.name for one in changes]
 
     def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
+        """The error of a rotation that stops here, with the state that it leaves and the way on."""
+        state, way_on = self._left()
+        error = operate.OperationFailed(
+            attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
+        )
+        error.changes = tuple(self.vault.written)
+        return error
+
+    def _left(self) -> tuple[str, str]:
+        """The state as it is now, and the way on."""
         raise NotImplementedError
 
     def _finish(self) -> Result:
@@ -650,18 +660,15 @@ class MasterKey(Rotation):
                     self.proxy(key).post("/key/delete", {"keys": [self._probe]})
                     return
 
-    def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
-        state = f"Secret {secrets.LITELLM} still has the old master key"
+    def _left(self) -> tuple[str, str]:
         way_on = "Put it right and run again"
         if self.result.resumed or PREVIOUS in self.vault.written.get(secrets.LITELLM, ()):
             state = (
                 f"Secret {secrets.LITELLM} has the new master key, the old one as {PREVIOUS}, and the salt key that the"
                 " models are encrypted with"
             )
-            way_on += ": it goes on with the same new key"
-        return operate.OperationFailed(
-            attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
-        )
+            return state, f"{way_on}: it goes on with the same new key"
+        return f"Secret {secrets.LITELLM} still has the old master key", way_on
 
 
 class DatabasePassword(Rotation):
@@ -853,18 +860,10 @@ class DatabasePassword(Rotation):
             return f"{which}'s database has the new password"
         return None
 
-    def _interrupted(self, attempt: str, words: str, advice: str) -> ClusterError:
-        state = (
-            f"Secret {secrets.DATABASE} has the new password as {NEXT}"
-            if secrets.DATABASE in self.vault.written or self.result.resumed
-            else "Nothing was changed"
-        )
-        way_on = "Put it right and run again: it goes on from there"
-        error = operate.OperationFailed(
-            attempt, f"{words.rstrip('.')}. {state}", f"{advice}. {way_on}" if advice else way_on
-        )
-        error.changes = tuple(self.vault.written)
-        return error
+    def _left(self) -> tuple[str, str]:
+        begun = secrets.DATABASE in self.vault.written or self.result.resumed
+        state = f"Secret {secrets.DATABASE} has the new password as {NEXT}" if begun else "Nothing was changed"
+        return state, "Put it right and run again: it goes on from there"
 
 
 def _refused(failure: Exception) -> bool:
