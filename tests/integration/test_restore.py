@@ -133,7 +133,8 @@ def test_what_a_killed_restore_has_left_is_named(catalogue: str, tmp_path: Path)
     with contextlib.closing(psycopg2.connect(catalogue.rpartition("/")[0] + f"/{left}")):
         said = job(catalogue, backup, check=True).restore(True, None, 1)
         assert "drop_databases" not in said["msg"] and said["kept"][0]["in_use"], said
-    # The server takes a moment to notice that somebody has gone.
+    # Names are told apart by their second, and the server takes a moment to notice that somebody has gone.
+    eventually(lambda: restore.stamp_now() not in left)
     eventually(lambda: not job(catalogue, backup, check=True).restore(True, None, 1)["kept"][0]["in_use"])
     command = f"rhpds.litemaas.restore -e drop_databases={left} -e confirm={name_of(catalogue)}"
     for result in (
