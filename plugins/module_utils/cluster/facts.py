@@ -15,6 +15,8 @@ import hmac
 import json
 import math
 import re
+import secrets as randomness
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -57,6 +59,8 @@ STORAGE = {
 }
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 BACKUPS = "litemaas-backups"
+#: As PostgreSQL has them itself.
+SCRAM_ROUNDS = 4096
 #: Seconds by which the clock of who made a backup may be ahead.
 CLOCKS = 300
 SYSTEM = re.compile(r"^(kube-.*|openshift(-.*)?|default)$")
@@ -276,10 +280,23 @@ def verifies(stored: str, username: str, password: str) -> bool | None:
     match = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", stored)
     if not match or not password.isascii():  # beyond ASCII a password is normalised first
         return None
-    rounds, salt, stored_key = int(match[1]), base64.b64decode(match[2]), base64.b64decode(match[3])
+    stored_key, _server_key = _scram_keys(password, base64.b64decode(match[2]), int(match[1]))
+    return hmac.compare_digest(stored_key, base64.b64decode(match[3]))
+
+
+def scram(password: str) -> str:
+    """What PostgreSQL stores of a password: its verifier. Pure, but for its salt."""
+    salt = randomness.token_bytes(16)
+    keys = _scram_keys(unicodedata.normalize("NFKC", password), salt, SCRAM_ROUNDS)
+    shown = [base64.b64encode(one).decode() for one in (salt, *keys)]
+    return f"SCRAM-SHA-256${SCRAM_ROUNDS}:{shown[0]}${shown[1]}:{shown[2]}"
+
+
+def _scram_keys(password: str, salt: bytes, rounds: int) -> tuple[bytes, bytes]:
+    """The stored key and the server key of RFC 5802."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
-    key = hmac.new(salted, b"Client Key", hashlib.sha256).digest()
-    return hmac.compare_digest(hashlib.sha256(key).digest(), stored_key)
+    client, server = (hmac.new(salted, word, hashlib.sha256).digest() for word in (b"Client Key", b"Server Key"))
+    return hashlib.sha256(client).digest(), server
 
 
 def backups_of(config_map: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import re
 import secrets as randomness
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -55,8 +53,6 @@ AGNOSTICV = (
 )
 #: How a server says that it doesn't take a password.
 REFUSED = re.compile(r"password|authentication", re.IGNORECASE)
-#: SCRAM's rounds, as PostgreSQL has them itself.
-ROUNDS = 4096
 #: In the database's pod, whose own socket lets its superuser in: ``$1`` bytes of SQL are standard input. That user is
 #: the deployment's with the official image, and postgres with those of sclorg.
 AS_SUPERUSER = """\
@@ -548,10 +544,9 @@ class MasterKey(Rotation):
     def _remind(self) -> None:
         names = self.result.unreadable
         if names:
-            shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
             self.result.notes.append(
-                f"LiteMaaS's test keys of {shown} are encrypted with neither master key, and were left as they are:"
-                " enter them again in its model dialog"
+                f"LiteMaaS's test keys of {model_keys.named(names)} are encrypted with neither master key, and were"
+                " left as they are: enter them again in its model dialog"
             )
         self.result.notes.append(AGNOSTICV)
 
@@ -764,7 +759,7 @@ class DatabasePassword(Rotation):
         except (DatabaseError, ClusterError) as failure:
             # Neither a name nor a verifier has a quote that isn't doubled.
             role = str(self.place.server(which)[0].get("user", "")).replace('"', '""')
-            self._through_pod(which, failure, f"ALTER ROLE \"{role}\" PASSWORD '{scram(new)}';" if role else "")
+            self._through_pod(which, failure, f"ALTER ROLE \"{role}\" PASSWORD '{facts.scram(new)}';" if role else "")
 
     def _through_pod(self, which: str, failure: DatabaseError | ClusterError, statement: str) -> None:
         """A statement as the superuser whom the database's pod lets in, where the Secret's password isn't taken.
@@ -869,15 +864,6 @@ class DatabasePassword(Rotation):
 def _refused(failure: Exception) -> bool:
     """Whether it is the password that a server didn't take."""
     return isinstance(failure, DatabaseError) and bool(REFUSED.search(failure.words))
-
-
-def scram(password: str) -> str:
-    """What PostgreSQL stores of a password; see facts.verifies. Pure, but for its salt."""
-    salt = randomness.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", unicodedata.normalize("NFKC", password).encode(), salt, ROUNDS)
-    client, server = (hmac.new(salted, word, hashlib.sha256).digest() for word in (b"Client Key", b"Server Key"))
-    shown = [base64.b64encode(one).decode() for one in (salt, hashlib.sha256(client).digest(), server)]
-    return f"SCRAM-SHA-256${ROUNDS}:{shown[0]}${shown[1]}:{shown[2]}"
 
 
 def described(what: str, done: Result, check: bool) -> str:

@@ -130,6 +130,11 @@ def closed(connection: Connection, secret: str) -> list[str]:
     return [name for name, stored in rows if HAS_CRYPTOGRAPHY and not _opens(stored, secret)]
 
 
+def named(models: list[str]) -> str:
+    """The models, for people: at most ten by name."""
+    return ", ".join(models[:10]) + (f" and {len(models) - 10} more" if len(models) > 10 else "")
+
+
 def _stored(connection: Connection, cursor: Any, lock: str = "") -> list[tuple[str, str]]:
     if "encrypted_api_key" not in connection.columns(cursor, ["models"])["models"]:
         return []

@@ -475,10 +475,9 @@ class Job:
                 names += model_keys.closed(connection, master_key)
         if not names:
             return
-        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         self.warn(
-            f"LiteMaaS's test keys of {shown} in the backup are not encrypted with the master key of Secret"
-            " litellm-secret. With that of the backup's time as LITELLM_MASTER_KEY_PREVIOUS in that Secret,"
+            f"LiteMaaS's test keys of {model_keys.named(names)} in the backup are not encrypted with the master key of"
+            " Secret litellm-secret. With that of the backup's time as LITELLM_MASTER_KEY_PREVIOUS in that Secret,"
             " rhpds.litemaas.rotate_master_key encrypts them anew; or enter them again in its model dialog"
         )
 

@@ -30,6 +30,12 @@ def test_what_cannot_be_compared(stored, password):
     assert facts.verifies(stored, "pencil_user", password) is None
 
 
+def test_a_verifier_is_that_of_its_password_alone():
+    verifier = facts.scram("second/password of a test?")
+    assert facts.verifies(verifier, "x", "second/password of a test?") is True
+    assert facts.verifies(verifier, "x", "another") is False
+
+
 def storage(name, **annotations):
     return {"metadata": {"name": name, "annotations": annotations}}
 
